@@ -1,0 +1,47 @@
+"""Diagonal: independent coefficients, each with its own variance; theta = diag T."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from mixform._typing import Matrix, Stack, Vector
+
+
+class Diagonal:
+    """Variances free, covariances zero: t = k. This is what ``||`` means."""
+
+    name = "diag"
+    scales_columns = True
+    couples = False
+
+    def n_parameters(self, k: int) -> int:
+        return k
+
+    def start(self, k: int) -> Vector:
+        return np.full(k, 0.7)
+
+    def factor(self, theta: Vector, k: int) -> Matrix:
+        return np.diag(theta)
+
+    def derivatives(self, theta: Vector, k: int) -> Stack:
+        return _unit_diagonal(k)
+
+    def from_factor(self, T: Matrix) -> Vector:
+        return np.diag(T).copy()
+
+    def from_covariance(self, Sigma: Matrix, tolerance: float) -> Vector:
+        variances = np.diag(Sigma)
+        return np.sqrt(np.where(variances > tolerance, variances, 0.0))
+
+    def spanning(self, k: int) -> Stack:
+        return _unit_diagonal(k)
+
+
+@lru_cache(maxsize=64)
+def _unit_diagonal(k: int) -> Stack:
+    basis = np.zeros((k, k, k))
+    basis[np.arange(k), np.arange(k), np.arange(k)] = 1.0
+    basis.setflags(write=False)
+    return basis

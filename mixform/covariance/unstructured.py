@@ -1,0 +1,61 @@
+"""Unstructured: any covariance; theta is T's lower triangle, column by column.
+
+The order is lme4's (Bates, Machler, Bolker and Walker 2015, J. Stat. Softw. 67(1)).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from mixform._typing import Matrix, Stack, Vector
+from mixform.covariance.structure import semidefinite_cholesky
+
+
+class Unstructured:
+    """All variances and covariances free: t = k (k + 1) / 2."""
+
+    name = "us"
+    scales_columns = True
+    couples = True
+
+    def n_parameters(self, k: int) -> int:
+        return k * (k + 1) // 2
+
+    def start(self, k: int) -> Vector:
+        return self.from_factor(0.7 * np.eye(k))
+
+    def factor(self, theta: Vector, k: int) -> Matrix:
+        T = np.zeros((k, k))
+        T[lower_triangle(k)] = theta
+        return T
+
+    def derivatives(self, theta: Vector, k: int) -> Stack:
+        return _unit_lower(k)
+
+    def from_factor(self, T: Matrix) -> Vector:
+        return T[lower_triangle(len(T))]
+
+    def from_covariance(self, Sigma: Matrix, tolerance: float) -> Vector:
+        return self.from_factor(semidefinite_cholesky(Sigma, tolerance))
+
+    def spanning(self, k: int) -> Stack:
+        basis = _unit_lower(k)
+        return (basis + basis.transpose(0, 2, 1)) / 2.0
+
+
+@lru_cache(maxsize=64)
+def lower_triangle(k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of the lower triangle, column by column."""
+    columns, rows = np.triu_indices(k)
+    return rows, columns
+
+
+@lru_cache(maxsize=64)
+def _unit_lower(k: int) -> Stack:
+    rows, columns = lower_triangle(k)
+    basis = np.zeros((len(rows), k, k))
+    basis[np.arange(len(rows)), rows, columns] = 1.0
+    basis.setflags(write=False)
+    return basis

@@ -1,0 +1,11 @@
+"""TERMS + DATA -> y, X, the blocks of Z, weights and offset.
+
+Rows are counted by n, fixed-effect columns by p. Row order is the data's; the rows a
+model does not use (missing values, ``subset=``) are dropped once, here, and counted.
+"""
+
+from mixform.design.build import Design as Design
+from mixform.design.build import build_design as build_design
+from mixform.design.contrasts import CONTRASTS as CONTRASTS
+from mixform.design.fixed import FixedPart as FixedPart
+from mixform.design.random import RandomBlock as RandomBlock

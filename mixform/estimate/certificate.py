@@ -1,0 +1,227 @@
+"""Is this a minimum? The boundary made exact, and the one-sided test there.
+
+On the Cholesky scale a zero column of T is stationary by symmetry, whether or not it is
+a minimum. So optimality is judged on the scale of Sigma = T T': with S = dcriterion /
+dSigma, an optimum has S T = 0 and S positive semidefinite on the null space of T'. A
+negative eigenvalue there is a direction to leave along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mixform._typing import Matrix, Vector
+from mixform.errors import SolverError
+from mixform.estimate.criterion import (
+    Evaluation,
+    average_information,
+    evaluate,
+    evaluate_at,
+    gradient,
+)
+from mixform.estimate.problem import Problem
+
+#: A pivot of T on the scaled problem that is tried as zero.
+SMALL_PIVOT = 0.03
+#: Standard deviation, in residual SDs, at which a null direction is probed.
+PROBE = 1e-4
+#: An eigenvalue of S above this, relative to its trace part, counts as not negative.
+EIGENVALUE_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Certificate:
+    """What is known of the point where the search ended.
+
+    Attributes
+    ----------
+    predicted_decrease : of the criterion that is left, by the average information
+        over the interior parameters; deviance units
+    smallest_eigenvalue : of dcriterion/dSigma over the null spaces of the blocks,
+        relative to its expectation; +inf if no block is singular
+    direction : block and vector (k,) of that eigenvalue
+    """
+
+    predicted_decrease: float
+    smallest_eigenvalue: float
+    direction: tuple[int, Vector] | None
+
+
+def snap_to_boundary(
+    problem: Problem, theta: Vector, here: Evaluation
+) -> tuple[Vector, Evaluation, int]:
+    """Put variances that are zero but for rounding exactly at zero.
+
+    A block whose T has a small pivot is replaced by the singular one next to it, if
+    the criterion is no higher there.
+
+    Returns
+    -------
+    theta, its evaluation, and the number of evaluations made
+    """
+    count = 0
+    for j, (structure, where) in enumerate(
+        zip(problem.structures, problem.theta_slices, strict=True)
+    ):
+        T = here.T[j]
+        pivots = np.sort(np.abs(np.asarray(T.diagonal())))
+        if float(pivots[0]) > SMALL_PIVOT or not np.any(T):
+            continue
+        for size in pivots[pivots <= SMALL_PIVOT][::-1]:
+            if size == 0.0 and not _has_loose_column(T):
+                continue
+            trial = theta.copy()
+            tolerance = 1.000001 * size**2 + 1e-14 * float(np.max(T**2))
+            trial[where] = structure.from_covariance(T @ T.T, tolerance)
+            there = evaluate(problem, trial)
+            count += 1
+            noise = 1e-13 * (problem.n + abs(here.criterion))
+            if there.criterion <= here.criterion + max(1e-9, noise):
+                theta, here = trial, there
+                break
+    return theta, here, count
+
+
+def _has_loose_column(T: Matrix) -> bool:
+    """Whether a column with a zero pivot has entries below it."""
+    return any(T[c, c] == 0.0 and np.any(T[c:, c]) for c in range(len(T)))
+
+
+def canonical_signs(problem: Problem, theta: Vector) -> Vector:
+    """Return theta with every T's diagonal not negative: the same Sigma."""
+    out = theta.copy()
+    for structure, where, block in zip(
+        problem.structures, problem.theta_slices, problem.blocks, strict=True
+    ):
+        T = structure.factor(theta[where], block.k)
+        signs = np.where(np.diag(T) < 0.0, -1.0, 1.0)
+        if np.any(signs < 0.0):
+            out[where] = structure.from_factor(T * signs)
+    return out
+
+
+def interior_parameters(problem: Problem, theta: Vector) -> np.ndarray:
+    """Return which parameters are free to move both ways, (t,) boolean.
+
+    Parameters that only enter a zero column of T sit on the boundary.
+    """
+    interior = np.ones(len(theta), dtype=bool)
+    for structure, where, block in zip(
+        problem.structures, problem.theta_slices, problem.blocks, strict=True
+    ):
+        T = structure.factor(theta[where], block.k)
+        zero = ~np.any(T, axis=0)
+        dT = structure.derivatives(theta[where], block.k)
+        moves = np.any(dT != 0.0, axis=1)  # (t, k): which columns each moves
+        interior[where] = ~np.all(~moves | zero, axis=1)
+    return interior
+
+
+def certify(problem: Problem, theta: Vector, here: Evaluation) -> Certificate:
+    """Judge the point (t,) that a search ended at."""
+    if len(theta) == 0:
+        return Certificate(
+            predicted_decrease=0.0, smallest_eigenvalue=np.inf, direction=None
+        )
+    interior = interior_parameters(problem, theta)
+    g = gradient(here, theta)[interior]
+    A = average_information(here, theta)[np.ix_(interior, interior)]
+    predicted = _newton_decrease(A, g)
+    best = Certificate(
+        predicted_decrease=predicted, smallest_eigenvalue=np.inf, direction=None
+    )
+    null_spaces = _null_spaces(here)
+    if not any(space.size for space in null_spaces):
+        return best
+    for j, value, direction in _one_sided(problem, here, null_spaces):
+        if value < best.smallest_eigenvalue:
+            best = replace(best, smallest_eigenvalue=value, direction=(j, direction))
+    return best
+
+
+def _newton_decrease(A: Matrix, g: Vector) -> float:
+    if len(g) == 0:
+        return 0.0
+    values, vectors = np.linalg.eigh(A)
+    along = vectors.T @ g
+    floor = 1e-12 * max(float(values[-1]), 1e-300)
+    return 0.5 * float(np.sum(along**2 / np.maximum(values, floor)))
+
+
+def _null_spaces(here: Evaluation) -> list[Matrix]:
+    """Return an orthonormal basis (k, d) of the null space of each block's T'."""
+    spaces: list[Matrix] = []
+    for T in here.T:
+        zero = ~np.any(T, axis=0)
+        if not np.any(zero):
+            spaces.append(np.empty((len(T), 0)))
+        else:
+            left = np.linalg.svd(T)[0]
+            spaces.append(left[:, len(T) - int(zero.sum()) :])
+    return spaces
+
+
+def _one_sided(
+    problem: Problem, here: Evaluation, spaces: list[Matrix]
+) -> list[tuple[int, float, Vector]]:
+    """Return for each singular block its most promising null direction.
+
+    The zero columns of T are set to PROBE times the null space N; then
+    N'(dcriterion/dT)[zero columns] = 2 PROBE N'SN, from one evaluation.
+    """
+    probe: list[Matrix] = []
+    for j, (T, space) in enumerate(zip(here.T, spaces, strict=True)):
+        moved = T.copy()
+        if space.size:
+            zero = ~np.any(T, axis=0)
+            if not problem.structures[j].couples:
+                space = np.eye(len(T))[:, zero]
+                spaces[j] = space
+            moved[:, zero] = PROBE * space
+        probe.append(moved)
+    there = evaluate_at(problem, tuple(probe))
+    determinants, quadratic = there.factor_gradients
+    found: list[tuple[int, float, Vector]] = []
+    for j, space in enumerate(spaces):
+        if not space.size:
+            continue
+        zero = ~np.any(here.T[j], axis=0)
+        expected = space.T @ determinants[j][:, zero]
+        total = expected + space.T @ quadratic[j][:, zero] / there.sigma2
+        if problem.structures[j].couples:
+            values, vectors = np.linalg.eigh((total + total.T) / 2.0)
+            weights = vectors[:, 0]
+            value = float(values[0])
+        else:
+            weights = np.eye(len(total))[int(np.argmin(np.diag(total)))]
+            value = float(weights @ total @ weights)
+        scale = float(weights @ expected @ weights)
+        if not scale > 0.0:
+            raise SolverError("The one-sided derivative has no scale: no rows left?")
+        found.append((j, value / scale, space @ weights))
+    return found
+
+
+def leave_along(
+    problem: Problem, theta: Vector, here: Evaluation, direction: tuple[int, Vector]
+) -> tuple[Vector, int]:
+    """Step off a false zero: the first size along it that lowers the criterion.
+
+    Returns
+    -------
+    theta (t,), and the number of evaluations made
+    """
+    j, v = direction
+    structure, where = problem.structures[j], problem.theta_slices[j]
+    size, count = 0.5, 0
+    while size > 1e-7:
+        Sigma = here.T[j] @ here.T[j].T + size**2 * np.outer(v, v)
+        trial = theta.copy()
+        trial[where] = structure.from_covariance(Sigma, 1e-16)
+        count += 1
+        if evaluate(problem, trial).criterion < here.criterion:
+            return trial, count
+        size /= 4.0
+    return theta, count

@@ -1,0 +1,89 @@
+"""The passive record of a fitted model; inference is functions of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixform._typing import Matrix, Vector
+from mixform.design import Design
+from mixform.estimate.certificate import Certificate
+from mixform.estimate.criterion import Evaluation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convergence:
+    """How the search went, and the certificate of its end.
+
+    Attributes
+    ----------
+    converged : the optimum is certified: no decrease left, no false zero
+    n_evaluations : of the criterion
+    predicted_decrease : of the criterion that is left, deviance units
+    smallest_eigenvalue : of the one-sided derivative at the boundary, relative to
+        its expectation; +inf in the interior
+    backend : which solver of the mixed model equations was used
+    message : the verdict in words
+    """
+
+    converged: bool
+    n_evaluations: int
+    predicted_decrease: float
+    smallest_eigenvalue: float
+    backend: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """A fitted model, in the user's units unless said otherwise.
+
+    Attributes
+    ----------
+    design : the data in the model
+    method : "REML" or "ML"
+    evaluation : the solution on the scaled problem
+    scaled_theta : (t,) parameters of the scaled problem
+    T : relative covariance factor of each block, Var(b) = sigma^2 T T'
+    theta : (t,) their parameters in the user's units
+    interior : (t,) which of them are not on the boundary
+    beta : (p,) estimated fixed effects, aliased ones left out
+    V_beta : (p, p) their covariance
+    b : (m, k) random effects of each block
+    sigma : residual standard deviation
+    criterion : -2 log (restricted) likelihood, constants included
+    certificate, convergence : of the optimum
+    singular_terms : positions of the blocks with singular covariance
+    """
+
+    design: Design
+    method: str
+    evaluation: Evaluation
+    scaled_theta: Vector
+    T: tuple[Matrix, ...]
+    theta: Vector
+    interior: np.ndarray
+    beta: Vector
+    V_beta: Matrix
+    b: tuple[Matrix, ...]
+    sigma: float
+    criterion: float
+    certificate: Certificate
+    convergence: Convergence
+    singular_terms: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.design.y)
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters counted as lme4 does: beta, theta and sigma."""
+        return len(self.beta) + len(self.theta) + 1
+
+    @property
+    def loglik(self) -> float:
+        """The (restricted) log-likelihood."""
+        return -0.5 * self.criterion

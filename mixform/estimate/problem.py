@@ -1,0 +1,220 @@
+"""The model on the scale it is solved on: y of unit SD, X orthonormal, Z of unit RMS.
+
+The criterion and the certificate do not depend on the user's units because nothing
+after this module ever sees them. y is projected off X first, which neither criterion
+notices and which saves the digits that a large mean would cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixform._typing import Matrix, Vector
+from mixform.covariance import STRUCTURES, Structure
+from mixform.design import Design
+from mixform.errors import DesignError
+from mixform.mme import DenseEquations, Equations, ZBlock, Zt_dot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """The scaled problem; everything a row contributed is in the cross-products.
+
+    Attributes
+    ----------
+    n, p : rows, estimated fixed effects
+    reml : which criterion
+    blocks : the blocks of Z, scaled
+    structures : the covariance structure of each block
+    theta_slices : where each block's parameters stand in theta
+    equations : the backend
+    ZtX : (q, p) Z'R^-1X; Zty : (q,) Z'R^-1y; yty : y'R^-1y
+    logdet_R, logdet_P : constants of the criterion
+    y_scale : standard deviation that y was divided by
+    Z_scales : what each column of each block's design was divided by
+    projection : (p,) Q'y, what was taken out of y
+    """
+
+    n: int
+    p: int
+    reml: bool
+    blocks: tuple[ZBlock, ...]
+    structures: tuple[Structure, ...]
+    theta_slices: tuple[slice, ...]
+    equations: Equations
+    ZtX: Matrix
+    Zty: Vector
+    yty: float
+    logdet_R: float
+    logdet_P: float
+    y_scale: float
+    Z_scales: tuple[Vector, ...]
+    projection: Vector
+
+    @property
+    def n_theta(self) -> int:
+        """Number of covariance parameters, sigma not counted."""
+        return self.theta_slices[-1].stop if self.theta_slices else 0
+
+    @property
+    def residual_df(self) -> int:
+        """What r^2 is divided by: n - p for REML, n for ML."""
+        return self.n - self.p if self.reml else self.n
+
+    def start(self) -> Vector:
+        """Return the parameters that the search starts from."""
+        parts = [
+            structure.start(block.k)
+            for structure, block in zip(self.structures, self.blocks, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def factors(self, theta: Vector) -> tuple[Matrix, ...]:
+        """Return T of each block."""
+        return tuple(
+            structure.factor(theta[where], block.k)
+            for structure, where, block in zip(
+                self.structures, self.theta_slices, self.blocks, strict=True
+            )
+        )
+
+
+def build_problem(design: Design, *, reml: bool) -> Problem:
+    """Scale the design and form its cross-products, once.
+
+    Raises
+    ------
+    DesignError : the response is constant or fitted exactly by X; a random term
+        cannot be told from the residual
+    """
+    y = design.y if design.offset is None else design.y - design.offset
+    root_weights = None if design.weights is None else np.sqrt(design.weights)
+    if root_weights is not None:
+        y = y * root_weights
+    Q = design.fixed.Q
+    n, p = Q.shape
+    projection = Q.T @ y
+    rest = y - Q @ projection
+    again = Q.T @ rest  # once more: what rounding left behind
+    projection = projection + again
+    rest -= Q @ again
+    y_scale = float(np.sqrt(rest @ rest / (n - p)))
+    _require_variation(design, y, y_scale)
+    rest /= y_scale
+    blocks, Z_scales = _scaled_blocks(design, root_weights)
+    structures = tuple(STRUCTURES[b.term.structure] for b in design.blocks)
+    sizes = [s.n_parameters(b.k) for s, b in zip(structures, blocks, strict=True)]
+    ends = np.cumsum([0, *sizes]).tolist()
+    for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
+        if block.precision is None and block.m * block.k >= n:
+            _require_identified(block, structure, design, term.term.span)
+    ZtW = Zt_dot(blocks, np.column_stack([Q, rest]))
+    weights = design.weights
+    return Problem(
+        n=n,
+        p=p,
+        reml=reml,
+        blocks=blocks,
+        structures=structures,
+        theta_slices=tuple(map(slice, ends[:-1], ends[1:])),
+        equations=DenseEquations(blocks),
+        ZtX=ZtW[:, :p],
+        Zty=ZtW[:, p],
+        yty=float(rest @ rest),
+        logdet_R=0.0 if weights is None else -float(np.log(weights).sum()),
+        logdet_P=0.0,
+        y_scale=y_scale,
+        Z_scales=Z_scales,
+        projection=projection,
+    )
+
+
+def _require_variation(design: Design, y: Vector, y_scale: float) -> None:
+    text, span = design.formula.response.text, design.formula.response.span
+    size = float(np.sqrt(y @ y / len(y)))
+    if y_scale > 1e-13 * size:
+        return
+    constant = bool(np.all(design.y == design.y[0]))
+    raise DesignError(
+        f"The response {text!r} is constant."
+        if constant
+        else f"The fixed effects fit the response {text!r} exactly.",
+        formula=design.formula.source,
+        span=span,
+        hint="There is no variance left to estimate; check the response column.",
+    )
+
+
+def _scaled_blocks(
+    design: Design, root_weights: Vector | None
+) -> tuple[tuple[ZBlock, ...], tuple[Vector, ...]]:
+    blocks: list[ZBlock] = []
+    scales: list[Vector] = []
+    for block in design.blocks:
+        values = block.design
+        if root_weights is not None:
+            values = values * root_weights[:, None]
+        scale = np.sqrt(np.einsum("ij,ij->j", values, values) / len(values))
+        if not np.all(scale > 0.0):
+            name = block.columns[int(np.flatnonzero(scale == 0.0)[0])]
+            raise DesignError(
+                f"The coefficient {name!r} of {block.term.source} is zero in all rows.",
+                formula=design.formula.source,
+                span=block.term.span,
+                hint="Drop it from the random term.",
+            )
+        if not STRUCTURES[block.term.structure].scales_columns:
+            scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
+        blocks.append(
+            ZBlock(codes=block.codes, design=values / scale, m=block.m, k=block.k)
+        )
+        scales.append(scale)
+    return tuple(blocks), tuple(scales)
+
+
+def _require_identified(
+    block: ZBlock, structure: Structure, design: Design, span: tuple[int, int]
+) -> None:
+    """Refuse a term that has a covariance equal to the residual's.
+
+    With C_l = Z_l'Z_l of level l, the distance of the identity from all
+    Z_l S Z_l', S in the structure's span, is n - v'N^-1 v with N_ab = sum_l
+    tr(S_a C_l S_b C_l) and v_a = sum_l tr(S_a C_l); zero means confounded.
+    """
+    basis = structure.spanning(block.k)
+    C = np.empty((block.m, block.k, block.k))
+    for a in range(block.k):
+        for b in range(block.k):
+            products = block.design[:, a] * block.design[:, b]
+            C[:, a, b] = np.bincount(block.codes, products, minlength=block.m)
+    N = np.einsum("iab,lbc,jcd,lda->ij", basis, C, basis, C, optimize=True)
+    v = np.einsum("iab,lba->i", basis, C)
+    values, vectors = np.linalg.eigh(N)
+    solvable = values > 1e-10 * values[-1]
+    along = vectors[:, solvable].T @ v
+    n_rows = len(block.codes)
+    distance = n_rows - float(np.sum(along**2 / values[solvable]))
+    if distance > 1e-8 * n_rows:
+        return
+    label = design.formula.source[span[0] : span[1]]
+    raise DesignError(
+        f"The random term {label} has {block.m * block.k} effects for {n_rows} "
+        "rows: its variance cannot be told from the residual variance.",
+        formula=design.formula.source,
+        span=span,
+        hint="Drop the term; it needs groups with more rows than coefficients.",
+    )
+
+
+def split_blocks(array: Matrix, blocks: Sequence[ZBlock]) -> list[Matrix]:
+    """Cut an array over the random effects, (q, ...), into (m, k, ...) per block."""
+    parts: list[Matrix] = []
+    start = 0
+    for block in blocks:
+        end = start + block.m * block.k
+        parts.append(array[start:end].reshape(block.m, block.k, *array.shape[1:]))
+        start = end
+    return parts

@@ -1,0 +1,226 @@
+"""Estimate a model by REML or ML: search, boundary, certificate, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from mixform._typing import Matrix, Vector
+from mixform.design import Design
+from mixform.errors import DesignError, suggest
+from mixform.estimate.certificate import (
+    EIGENVALUE_TOLERANCE,
+    Certificate,
+    canonical_signs,
+    certify,
+    interior_parameters,
+    leave_along,
+    snap_to_boundary,
+)
+from mixform.estimate.criterion import Evaluation, evaluate
+from mixform.estimate.fit import Convergence, Fit
+from mixform.estimate.problem import Problem, build_problem, split_blocks
+from mixform.estimate.trust_region import minimize
+from mixform.mme import apply_blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """Options of the search.
+
+    Attributes
+    ----------
+    tolerance : predicted decrease of the criterion at which to stop, deviance units
+    max_evaluations : of the criterion, in all
+    certified_decrease : predicted decrease up to which the optimum is certified
+    trace : print the criterion and theta after each evaluation
+    """
+
+    tolerance: float = 1e-9
+    max_evaluations: int = 1000
+    certified_decrease: float = 1e-6
+    trace: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0.0 or not self.certified_decrease > 0.0:
+            raise DesignError("control: tolerances must be positive.")
+        if self.max_evaluations < 1:
+            raise DesignError("control: max_evaluations must be at least 1.")
+
+
+def resolve_control(control: Control | Mapping[str, object] | None) -> Control:
+    """Return the options; a mapping may name some of them."""
+    if isinstance(control, Control):
+        return control
+    known = [field.name for field in fields(Control)]
+    for name in control or {}:
+        if name not in known:
+            raise DesignError(
+                f"Unknown control option {name!r}.",
+                hint=suggest(str(name), known, "Options"),
+            )
+    return Control(**(control or {}))  # type: ignore[arg-type]
+
+
+def estimate(
+    design: Design, *, method: str, start: object = None, control: Control
+) -> Fit:
+    """Fit the model.
+
+    Parameters
+    ----------
+    design : from `build_design`
+    method : "REML" or "ML"
+    start : (t,) theta to start from, in the user's units, as `Result.theta`
+    control : options of the search
+    """
+    problem = build_problem(design, reml=method == "REML")
+    theta = problem.start() if start is None else _scaled_start(problem, start)
+    theta, here, certificate, count = _search(problem, theta, control)
+    interior = interior_parameters(problem, theta)
+    return _record(design, method, theta, here, interior, certificate, count, control)
+
+
+def _search(
+    problem: Problem, theta: Vector, control: Control
+) -> tuple[Vector, Evaluation, Certificate, int]:
+    """Search, make the boundary exact, and leave it where it is a false zero."""
+    count = 0
+    trace = _print_trace if control.trace else None
+    while True:
+        search = minimize(
+            problem,
+            theta,
+            tolerance=control.tolerance,
+            max_evaluations=max(control.max_evaluations - count, 1),
+            trace=trace,
+        )
+        count += search.n_evaluations
+        theta, here, extra = snap_to_boundary(problem, search.theta, search.evaluation)
+        count += extra
+        signed = canonical_signs(problem, theta)
+        if np.any(signed != theta):
+            theta, here = signed, evaluate(problem, signed)
+        certificate = certify(problem, theta, here)
+        done = count >= control.max_evaluations
+        if not done and certificate.smallest_eigenvalue < -EIGENVALUE_TOLERANCE:
+            assert certificate.direction is not None, "an eigenvalue has a direction"
+            left, extra = leave_along(problem, theta, here, certificate.direction)
+            count += extra
+            if left is not theta:
+                theta = left
+                continue
+        elif (
+            not done
+            and certificate.predicted_decrease > control.certified_decrease
+            and search.n_evaluations > 2
+        ):
+            continue  # a fresh search, the secant forgotten
+        return theta, here, certificate, count
+
+
+def _print_trace(count: int, criterion: float, theta: Vector) -> None:
+    values = " ".join(f"{value:.6g}" for value in theta)
+    print(f"{count:4d}  {criterion:.9f}  {values}")  # noqa: T201 - asked for
+
+
+def _scaled_start(problem: Problem, start: object) -> Vector:
+    values = np.asarray(start, dtype=np.float64)
+    if values.shape != (problem.n_theta,) or not np.all(np.isfinite(values)):
+        raise DesignError(
+            f"start must be {problem.n_theta} finite numbers, got shape "
+            f"{values.shape}.",
+            hint="Give theta in the order of Result.theta.",
+        )
+    theta = np.empty_like(values)
+    for T, structure, where, scale in zip(
+        problem.factors(values),
+        problem.structures,
+        problem.theta_slices,
+        problem.Z_scales,
+        strict=True,
+    ):
+        theta[where] = structure.from_factor(T * scale[:, None])
+    return theta
+
+
+def _record(
+    design: Design,
+    method: str,
+    theta: Vector,
+    here: Evaluation,
+    interior: np.ndarray,
+    certificate: Certificate,
+    count: int,
+    control: Control,
+) -> Fit:
+    """Put the solution back into the user's units."""
+    problem = here.problem
+    sigma = float(np.sqrt(here.sigma2)) * problem.y_scale
+    T: tuple[Matrix, ...] = tuple(
+        T / scale[:, None] for T, scale in zip(here.T, problem.Z_scales, strict=True)
+    )
+    user_theta = [
+        structure.from_factor(T_j)
+        for structure, T_j in zip(problem.structures, T, strict=True)
+    ]
+    R = design.fixed.R
+    beta = np.linalg.solve(R, problem.projection + problem.y_scale * here.beta)
+    half = np.linalg.solve(R, here.R_inverse)
+    b_scaled = apply_blocks(here.T, problem.blocks, here.u[:, None], transpose=False)
+    b = tuple(
+        problem.y_scale * part / scale
+        for part, scale in zip(
+            split_blocks(b_scaled[:, 0], problem.blocks), problem.Z_scales, strict=True
+        )
+    )
+    criterion = here.criterion
+    criterion += 2.0 * problem.residual_df * float(np.log(problem.y_scale))
+    if problem.reml:
+        criterion += 2.0 * float(np.log(np.abs(np.diag(R))).sum())
+    singular = tuple(j for j, T_j in enumerate(here.T) if np.any(~np.any(T_j, axis=0)))
+    return Fit(
+        design=design,
+        method=method,
+        evaluation=here,
+        scaled_theta=theta,
+        T=T,
+        theta=np.concatenate(user_theta) if user_theta else np.empty(0),
+        interior=interior,
+        beta=beta,
+        V_beta=sigma**2 * half @ half.T,
+        b=b,
+        sigma=sigma,
+        criterion=criterion,
+        certificate=certificate,
+        convergence=_verdict(problem, certificate, count, control),
+        singular_terms=singular,
+    )
+
+
+def _verdict(
+    problem: Problem, certificate: Certificate, count: int, control: Control
+) -> Convergence:
+    left = certificate.predicted_decrease
+    lowest = certificate.smallest_eigenvalue
+    message = "certified optimum"
+    if left > control.certified_decrease:
+        message = (
+            f"not certified: the criterion may still fall by {left:.2g} "
+            f"after {count} evaluations"
+        )
+    elif lowest < -EIGENVALUE_TOLERANCE:
+        message = (
+            f"not certified: a variance of zero is no optimum (relative one-sided "
+            f"derivative {lowest:.2g})"
+        )
+    return Convergence(
+        converged=message == "certified optimum",
+        n_evaluations=count,
+        predicted_decrease=left,
+        smallest_eigenvalue=lowest,
+        backend=problem.equations.name,
+        message=message,
+    )

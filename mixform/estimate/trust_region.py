@@ -1,0 +1,208 @@
+"""Minimize the criterion: average information plus a secant for what it misses.
+
+Inside the parameter space the average information A is a fine stand-in for the Hessian.
+Near a boundary the curvature it leaves out is all there is. This is the situation for
+which Dennis, Gay and Welsch (1981, ACM Trans. Math. Softw. 7, 348-368) made NL2SOL:
+the Hessian is A + B, B a sized secant update of g_new - g_old - A_new s, and each step
+uses A or A + B by which of the two predicted the last change better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixform._typing import Matrix, Vector
+from mixform.estimate.criterion import (
+    Evaluation,
+    average_information,
+    evaluate,
+    gradient,
+)
+from mixform.estimate.problem import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Search:
+    """Where a search ended.
+
+    Attributes
+    ----------
+    theta : (t,) parameters
+    evaluation : the solution there
+    n_evaluations : factorisations of M it took
+    finished : the model predicts no further decrease
+    """
+
+    theta: Vector
+    evaluation: Evaluation
+    n_evaluations: int
+    finished: bool
+
+
+def minimize(
+    problem: Problem,
+    theta: Vector,
+    *,
+    tolerance: float,
+    max_evaluations: int,
+    trace: Callable[[int, float, Vector], None] | None = None,
+) -> Search:
+    """Search for a minimum of the criterion from theta.
+
+    Parameters
+    ----------
+    theta : (t,) start
+    tolerance : predicted decrease of the criterion at which to stop
+    max_evaluations : of the criterion
+    trace : called with the count, the criterion and theta after each evaluation
+    """
+    search = _State(problem, theta, trace)
+    if len(theta) == 0:
+        return search.end(finished=True)
+    search.differentiate()
+    radius = 1.0
+    while search.count < max_evaluations:
+        step, predicted, inside = trust_region_step(search.hessian, search.g, radius)
+        if not np.any(step):
+            return search.end(finished=True)
+        there = search.evaluate(step)
+        decrease = search.here.criterion - there.criterion
+        noise = 1e-13 * (problem.n + abs(search.here.criterion))
+        if inside and predicted <= tolerance:
+            if decrease >= -noise:
+                search.theta, search.here = search.theta + step, there
+            return search.end(finished=True)
+        search.choose_model(step, decrease)
+        radius = _next_radius(radius, step, decrease / predicted)
+        if decrease > min(1e-4 * predicted, noise):
+            search.move(step, there)
+        elif radius < 1e-14:
+            break
+    return search.end(finished=False)
+
+
+class _State:
+    """The state of a search: where it is, and the two models of the criterion."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        theta: Vector,
+        trace: Callable[[int, float, Vector], None] | None,
+    ) -> None:
+        self.problem, self.trace = problem, trace
+        self.theta = theta
+        self.count = 0
+        self.use_secant = False
+        self.here = self.evaluate(np.zeros_like(theta))
+
+    def evaluate(self, step: Vector) -> Evaluation:
+        there = evaluate(self.problem, self.theta + step)
+        self.count += 1
+        if self.trace:
+            self.trace(self.count, there.criterion, self.theta + step)
+        return there
+
+    def differentiate(self) -> None:
+        self.g = gradient(self.here, self.theta)
+        self.A = average_information(self.here, self.theta)
+        self.B = np.zeros_like(self.A)
+
+    @property
+    def hessian(self) -> Matrix:
+        return self.A + self.B if self.use_secant else self.A
+
+    def choose_model(self, step: Vector, decrease: float) -> None:
+        """Use the model that predicted the last decrease better."""
+        with_A = -float(self.g @ step + 0.5 * step @ self.A @ step)
+        with_B = with_A - 0.5 * float(step @ self.B @ step)
+        self.use_secant = abs(with_B - decrease) < abs(with_A - decrease)
+
+    def move(self, step: Vector, there: Evaluation) -> None:
+        """Accept a step and update the derivatives and the secant."""
+        self.theta = self.theta + step
+        self.here = there
+        g_old, self.g = self.g, gradient(there, self.theta)
+        self.A = average_information(there, self.theta)
+        self.B = _secant_update(self.B, step, self.g - g_old, self.A)
+
+    def end(self, *, finished: bool) -> Search:
+        return Search(
+            theta=self.theta,
+            evaluation=self.here,
+            n_evaluations=self.count,
+            finished=finished,
+        )
+
+
+def _next_radius(radius: float, step: Vector, ratio: float) -> float:
+    """Shrink after a poor prediction, grow after a good one at the edge."""
+    length = float(np.linalg.norm(step))
+    if ratio < 0.25:
+        return length * (0.5 if ratio > 0.0 else 0.25)
+    if ratio > 0.75 and length > 0.8 * radius:
+        return 2.5 * radius
+    return radius
+
+
+def _secant_update(B: Matrix, step: Vector, dg: Vector, A: Matrix) -> Matrix:
+    """Return B sized and updated so that (A + B) step = dg (Dennis et al. 1981)."""
+    missed = dg - A @ step
+    Bs = B @ step
+    size = abs(step @ Bs)
+    if size > 0.0:
+        shrink = min(1.0, abs(step @ missed) / size)
+        B, Bs = shrink * B, shrink * Bs
+    curvature = dg @ step
+    if abs(curvature) <= 1e-10 * np.linalg.norm(dg) * np.linalg.norm(step):
+        return B
+    error = missed - Bs
+    cross = np.outer(error, dg)
+    return (
+        B
+        + (cross + cross.T) / curvature
+        - (step @ error) * np.outer(dg, dg) / curvature**2
+    )
+
+
+def trust_region_step(
+    H: Matrix, g: Vector, radius: float
+) -> tuple[Vector, float, bool]:
+    """Minimize g's + s'Hs/2 over the ball of the radius, exactly.
+
+    Returns
+    -------
+    step : (t,)
+    predicted : decrease of the quadratic model, >= 0
+    inside : the minimum of a convex model lies inside the ball
+    """
+    values, vectors = np.linalg.eigh(H)
+    along = vectors.T @ g
+    lowest, largest = float(values[0]), float(np.abs(values).max())
+    # A direction without curvature and without slope (a zero column of T) is left
+    # alone; without curvature but with slope it ends at the radius.
+    flat = (np.abs(values) <= 1e-14 * largest) & (
+        np.abs(along) <= 1e-10 * np.abs(along).max()
+    )
+    if np.all(values[~flat] > 0.0):
+        newton = np.where(flat, 0.0, -along / np.where(flat, 1.0, values))
+        if np.linalg.norm(newton) <= radius:
+            return vectors @ newton, -0.5 * float(along @ newton), True
+    shift = max(0.0, -lowest) + 1e-14 * max(largest, 1e-300)
+    s, length = -along, np.inf
+    # Newton on 1/radius - 1/|s(shift)|, monotone from the left (More, Sorensen 1983).
+    for _ in range(60):
+        s = -along / (values + shift)
+        length = float(np.linalg.norm(s))
+        if length <= radius * (1.0 + 1e-3):
+            break
+        slope = float(np.sum(along**2 / (values + shift) ** 3))
+        shift += (length - radius) / radius * length**2 / slope
+    if length < 0.999 * radius and lowest < 0.0:
+        # The hard case: g has nothing along the negative direction; add some of it.
+        s[0] += np.copysign(np.sqrt(radius**2 - length**2), s[0])
+    predicted = -float(along @ s + 0.5 * values @ s**2)
+    return vectors @ s, predicted, False

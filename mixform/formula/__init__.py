@@ -1,0 +1,7 @@
+"""STRING -> TERMS: read the formula; this layer never sees data."""
+
+from mixform.formula.parse import formulaic_formula as formulaic_formula
+from mixform.formula.parse import parse_formula as parse_formula
+from mixform.formula.terms import ModelFormula as ModelFormula
+from mixform.formula.terms import Part as Part
+from mixform.formula.terms import RandomTerm as RandomTerm

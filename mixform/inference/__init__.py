@@ -1,0 +1,1 @@
+"""ESTIMATE -> TESTS: pure functions of (Fit, L); nothing here prints."""

@@ -1,0 +1,83 @@
+"""The analysis of variance table of the fixed terms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mixform.errors import InferenceError, suggest
+from mixform.estimate import Fit
+from mixform.inference.contrast_tests import f_test
+from mixform.inference.hypotheses import hypotheses, term_space
+from mixform.inference.satterthwaite import VarianceModel
+
+TYPES = {1: "I", 2: "II", 3: "III", "1": "I", "2": "II", "3": "III"}
+ROMAN = {"I": 1, "II": 2, "III": 3}
+DDF = ("satterthwaite",)
+COLUMNS = ["sum_sq", "mean_sq", "num_df", "den_df", "f_value", "p_value"]
+
+
+def anova(
+    fit: Fit, variances: VarianceModel, *, kind: int | str, ddf: str
+) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
+    """Test each fixed term.
+
+    Parameters
+    ----------
+    kind : 1, 2, 3 or "I", "II", "III"
+    ddf : "satterthwaite"
+
+    Returns
+    -------
+    table : indexed by term: ``sum_sq, mean_sq, num_df, den_df, f_value, p_value``; the
+        mean square is f_value times the residual variance
+    heading : what the table is
+    notes : what a reader of the table must know
+
+    Raises
+    ------
+    InferenceError : unknown type or ddf
+    """
+    roman = TYPES.get(kind, str(kind))
+    if roman not in ROMAN:
+        raise InferenceError(
+            f"Unknown type {kind!r} of analysis of variance.",
+            hint="Give 1, 2 or 3.",
+        )
+    if ddf not in DDF:
+        raise InferenceError(
+            f"Unknown ddf {ddf!r}.", hint=suggest(str(ddf), DDF, "Methods")
+        )
+    rows: dict[str, tuple[float, ...]] = {}
+    notes: list[str] = []
+    if fit.design.fixed.kept:
+        space = term_space(fit.design)
+        for name, L in hypotheses(space, ROMAN[roman]).items():
+            if len(L) == 0:
+                notes.append(f"{name} has no estimable function of its own.")
+                rows[name] = (np.nan, np.nan, 0, np.nan, np.nan, np.nan)
+                continue
+            f_value, num_df, den_df, p = f_test(L, np.zeros(len(L)), fit, variances)
+            mean_sq = f_value * fit.sigma**2
+            rows[name] = (mean_sq * num_df, mean_sq, num_df, den_df, f_value, p)
+        if roman == "III":
+            notes += _at_zero(space.terms)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
+    table = table.astype({"num_df": int})
+    heading = f"Type {roman} analysis of variance table with Satterthwaite's method"
+    return table, heading, tuple(notes)
+
+
+def _at_zero(terms: tuple) -> list[str]:
+    """Say which factors are compared where covariates are zero."""
+    notes: list[str] = []
+    for term in terms:
+        slopes = {
+            name
+            for other in terms
+            if other.factors >= term.factors and other.covariates > term.covariates
+            for name in other.covariates - term.covariates
+        }
+        if term.factors and slopes:
+            notes.append(f"{term.name} is tested at {', '.join(sorted(slopes))} = 0.")
+    return notes

@@ -1,0 +1,127 @@
+"""Contrasts as users write them, and whether they are estimable.
+
+L has one column for each column of X, aliased ones included. A contrast is estimable if
+and only if its value does not change along the null space of X, that is, if its
+coefficient of each aliased column is what the kept columns imply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from formulaic.errors import FormulaParsingError, FormulaSyntaxError
+from formulaic.utils.constraints import LinearConstraints
+
+from mixform._typing import Matrix, Vector
+from mixform.design import FixedPart
+from mixform.errors import InferenceError, suggest
+
+
+def read_contrast(
+    L: object, rhs: object, names: Sequence[str]
+) -> tuple[Matrix, Vector, tuple[str, ...]]:
+    """Return L (r, c), rhs (r,) and a label for each row.
+
+    Parameters
+    ----------
+    L : matrix or vector over the columns of X; a mapping of coefficient names to
+        numbers, or of labels to such mappings; or a string of equations such as
+        ``"trt[T.b] - trt[T.c] = 0"``, several joined by commas
+    rhs : value, or (r,) values, of L beta under the hypothesis
+    names : the c coefficient names
+
+    Raises
+    ------
+    InferenceError : unknown coefficient, wrong width, unreadable equation
+    """
+    labels: tuple[str, ...]
+    if isinstance(L, str):
+        matrix, right, labels = _read_equations(L, names)
+        if np.any(np.asarray(rhs) != 0.0):
+            raise InferenceError("Give the right-hand side in the string, not as rhs=.")
+        return matrix, right, labels
+    if isinstance(L, Mapping):
+        matrix, labels = _read_mapping(cast("Mapping[str, Any]", L), names)
+    else:
+        matrix = np.atleast_2d(np.asarray(L, dtype=np.float64))
+        labels = tuple(f"row {i + 1}" for i in range(len(matrix)))
+    if matrix.ndim != 2 or matrix.shape[1] != len(names):
+        raise InferenceError(
+            f"L has {matrix.shape[-1]} columns, the model has {len(names)} "
+            "coefficients.",
+            hint=f"The coefficients are {', '.join(names)}.",
+        )
+    if not np.all(np.isfinite(matrix)):
+        raise InferenceError("L holds values that are not finite.")
+    right = np.broadcast_to(np.asarray(rhs, dtype=np.float64), len(matrix)).copy()
+    return matrix, right, labels
+
+
+def _read_mapping(
+    L: Mapping[str, Any], names: Sequence[str]
+) -> tuple[Matrix, tuple[str, ...]]:
+    nested = any(isinstance(value, Mapping) for value in L.values())
+    rows = L if nested else {"contrast": L}
+    matrix = np.zeros((len(rows), len(names)))
+    for i, row in enumerate(rows.values()):
+        for name, value in row.items():
+            if name not in names:
+                raise InferenceError(
+                    f"There is no coefficient {name!r}.",
+                    hint=suggest(str(name), names, "Coefficients"),
+                )
+            matrix[i, list(names).index(name)] = float(value)
+    return matrix, tuple(str(label) for label in rows)
+
+
+def _read_equations(
+    text: str, names: Sequence[str]
+) -> tuple[Matrix, Vector, tuple[str, ...]]:
+    # Names such as trt[T.b]:x are quoted for formulaic's parser, longest first.
+    known = sorted(names, key=len, reverse=True)
+    pattern = "|".join(re.escape(name) for name in known)
+    edge = r"(?<![\w`\]\)]){}(?![\w`\[\(])"
+    quoted = re.sub(edge.format(f"({pattern})"), lambda match: f"`{match[1]}`", text)
+    try:
+        constraints = LinearConstraints.from_spec(quoted, variable_names=names)
+    except (FormulaParsingError, FormulaSyntaxError, ValueError, KeyError) as failure:
+        raise InferenceError(
+            f"The contrast {text!r} cannot be read.",
+            hint="Write coefficients with + - * and numbers, e.g. 'a - 2 * b = 0'. "
+            + suggest(text, names, "Coefficients"),
+        ) from failure
+    matrix = np.atleast_2d(np.asarray(constraints.constraint_matrix, dtype=np.float64))
+    right = np.atleast_1d(np.asarray(constraints.constraint_values, dtype=np.float64))
+    labels = tuple(part.strip() for part in text.split(","))
+    if len(labels) != len(matrix):
+        labels = tuple(f"row {i + 1}" for i in range(len(matrix)))
+    return matrix, right, labels
+
+
+def require_estimable(L: Matrix, fixed: FixedPart) -> Matrix:
+    """Return the columns of L that are estimated, (r, p), once it is estimable.
+
+    Raises
+    ------
+    InferenceError : a row is not estimable; names the aliased columns involved
+    """
+    kept = L[:, fixed.kept]
+    if not fixed.aliased:
+        return kept
+    implied = kept @ fixed.alias_of_kept
+    gap = np.abs(L[:, fixed.aliased] - implied)
+    size = np.abs(kept) @ np.abs(fixed.alias_of_kept) + np.abs(L[:, fixed.aliased])
+    bad = gap > 1e-6 * np.maximum(size, 1e-300)
+    if bad.any():
+        row = int(np.flatnonzero(bad.any(axis=1))[0])
+        involved = [fixed.aliased_names[j] for j in np.flatnonzero(bad[row])]
+        raise InferenceError(
+            f"Row {row + 1} of the contrast is not estimable: it needs "
+            f"{', '.join(involved)}, which the data do not tell from other columns.",
+            hint="Test a contrast that the data hold, or leave the columns out of the "
+            "formula.",
+        )
+    return kept

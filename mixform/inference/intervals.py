@@ -1,0 +1,41 @@
+"""Confidence intervals of the fixed effects."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+from mixform._typing import Matrix, Vector
+from mixform.errors import InferenceError, suggest
+
+METHODS = ("satterthwaite", "wald")
+
+
+def require_level(level: float) -> None:
+    """Refuse a confidence level outside (0, 1)."""
+    if not 0.0 < level < 1.0:
+        raise InferenceError(
+            f"The confidence level is {level}, not between 0 and 1.",
+            hint="Write level=0.95 for 95 %.",
+        )
+
+
+def symmetric_interval(
+    estimate: Vector, se: Vector, den_df: Vector, *, level: float, method: str
+) -> Matrix:
+    """Return lower and upper limits, (r, 2): estimate -/+ quantile * se.
+
+    Raises
+    ------
+    InferenceError : unknown method, or level outside (0, 1)
+    """
+    require_level(level)
+    if method not in METHODS:
+        raise InferenceError(
+            f"Unknown interval method {method!r}.",
+            hint=suggest(method, METHODS, "Methods"),
+        )
+    tail = 0.5 * (1.0 + level)
+    quantile = ndtri(tail) if method == "wald" else stdtrit(den_df, tail)
+    width = quantile * se
+    return np.column_stack([estimate - width, estimate + width])

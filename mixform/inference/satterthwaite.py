@@ -1,0 +1,186 @@
+"""Satterthwaite's denominator degrees of freedom.
+
+The variance of an estimated contrast is matched to a scaled chi-square by its mean and
+variance (Satterthwaite 1946, Biometrics Bull. 2, 110; Giesbrecht and Burns 1985,
+Biometrics 41, 477; Fai and Cornelius 1996, J. Stat. Comput. Simul. 54, 363). phi =
+(theta, sigma), interior parameters only; its covariance is the inverse of the
+observed information, the Hessian by central differences of the exact gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixform._typing import Matrix, Stack, Vector
+from mixform.errors import InferenceError
+from mixform.estimate import Fit
+from mixform.estimate.criterion import chain_to_theta, dSigma, evaluate
+from mixform.estimate.problem import split_blocks
+
+#: Step of the central differences, relative to the parameter (at least 0.1): their
+#: relative error is of the order of the square of the step.
+STEP = 2e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VarianceModel:
+    """How the covariance of beta depends on the variance parameters.
+
+    Attributes
+    ----------
+    dV_beta : (t + 1, p, p) derivatives of V_beta by phi = (interior theta, sigma);
+        units of y^2 for theta, of y for sigma
+    V_phi : (t + 1, t + 1) asymptotic covariance of phi; None if the observed
+        information is not positive definite
+    smallest_eigenvalue : of the observed information of log-scaled phi
+    """
+
+    dV_beta: Stack
+    V_phi: Matrix | None
+    smallest_eigenvalue: float
+
+    @property
+    def note(self) -> str | None:
+        """Why there are no degrees of freedom, if there are none."""
+        if self.V_phi is not None:
+            return None
+        return (
+            "no degrees of freedom: the observed information of the variance "
+            "parameters is not positive definite (smallest relative eigenvalue "
+            f"{self.smallest_eigenvalue:.2g})."
+        )
+
+
+def variance_model(fit: Fit) -> VarianceModel:
+    """Return the derivatives of V_beta and the covariance of phi.
+
+    On the scaled problem; sigma there is in units of the user's sigma, so that phi's
+    last entry is 1 at the estimate.
+    """
+    information = _observed_information(fit)
+    values, vectors = np.linalg.eigh(information)
+    V_phi = None
+    if values[0] > 0.0:
+        V_phi = 2.0 * (vectors / values) @ vectors.T
+    return VarianceModel(
+        dV_beta=_dV_beta(fit),
+        V_phi=V_phi,
+        smallest_eigenvalue=float(values[0] / values[-1]),
+    )
+
+
+def _dV_beta(fit: Fit) -> Stack:
+    """D V_beta / dtheta_k = V_beta X'V^-1 dV_k V^-1X V_beta / sigma^2; / dsigma."""
+    here = fit.evaluation
+    problem = here.problem
+    half = np.linalg.solve(fit.design.fixed.R, here.R_inverse)
+    to_beta = half @ here.R_inverse.T  # (p, p): R^-1 (X'V^-1X)^-1
+    parts: list[Stack] = []
+    K = split_blocks(here.ZtVinvX, problem.blocks)
+    for stack, K_j in zip(dSigma(problem, fit.scaled_theta), K, strict=True):
+        # (m, k, p): sum over levels of K_l' dSigma K_l
+        sums = np.tensordot(K_j, K_j, axes=(0, 0))  # (k, p, k, p)
+        parts.append(np.einsum("tab,apbq->tpq", stack, sums, optimize=True))
+    p = problem.p
+    inner = np.concatenate([*parts, np.empty((0, p, p))])[fit.interior]
+    by_theta = fit.sigma**2 * (to_beta @ inner @ to_beta.T)
+    return np.concatenate([by_theta, 2.0 * fit.V_beta[None]])
+
+
+def _observed_information(fit: Fit) -> Matrix:
+    """Return the Hessian of the deviance by (interior theta, sigma / sigma^).
+
+    The deviance is log dets + df log(2 pi sigma^2) + r^2(theta) / sigma^2 (Bates et al.
+    2015; Kuznetsova, Brockhoff and Christensen 2017, J. Stat. Softw. 82(13)).
+    """
+    here = fit.evaluation
+    problem, sigma2 = here.problem, here.sigma2
+    free = np.flatnonzero(fit.interior)
+    t = len(free)
+    H = np.empty((t + 1, t + 1))
+    H[t, t] = 4.0 * problem.residual_df
+    if t == 0:
+        return H
+    _, quadratic = here.factor_gradients
+    slope = chain_to_theta(problem, fit.scaled_theta, quadratic)[free]
+    H[t, :t] = H[:t, t] = -2.0 * slope / sigma2
+    for row, k in enumerate(free):
+        step = STEP * _scale_of(fit, int(k))
+        sides: list[Vector] = []
+        for sign in (1.0, -1.0):
+            theta = fit.scaled_theta.copy()
+            theta[k] += sign * step
+            there = evaluate(problem, theta)
+            determinants, quadratic = there.factor_gradients
+            total = tuple(
+                d + q / sigma2 for d, q in zip(determinants, quadratic, strict=True)
+            )
+            sides.append(chain_to_theta(problem, theta, total)[free])
+        H[row, :t] = (sides[0] - sides[1]) / (2.0 * step)
+    H[:t, :t] = (H[:t, :t] + H[:t, :t].T) / 2.0
+    return H
+
+
+def _scale_of(fit: Fit, k: int) -> float:
+    """Return about one standard error of theta_k: the larger of it and its value.
+
+    A parameter near zero moves on the scale of 1 (the residual SD over a Z of unit
+    RMS), never of its value.
+    """
+    return max(0.1, abs(float(fit.scaled_theta[k])))
+
+
+def satterthwaite(ell: Vector, V_beta: Matrix, dV_beta: Stack, V_phi: Matrix) -> float:
+    """Return the denominator degrees of freedom for the t test of one contrast.
+
+    Scaled chi-square match to the estimated Var(ell' beta) (Giesbrecht-Burns 1985)::
+
+        df = 2 (ell' V_beta ell)^2 / (g' V_phi g),   g_k = ell' dV_beta[k] ell
+
+    Parameters
+    ----------
+    ell : (p,) contrast coefficients, in the column order of X
+    V_beta : (p, p) covariance of beta, units of y^2
+    dV_beta : (t, p, p) derivatives of V_beta by phi
+    V_phi : (t, t) asymptotic covariance of phi
+
+    Raises
+    ------
+    InferenceError : V_phi is not positive along g, so phi is not a minimum
+
+    Examples
+    --------
+    >>> one = np.ones((1, 1))  # balanced, 6 batches of 5: exactly 6 - 1 df
+    >>> round(satterthwaite(one[0], one / 30, one[None] / 30, 2 / 5 * one), 9)
+    5.0
+    """
+    variance = float(ell @ V_beta @ ell)
+    slopes = np.einsum("i,kij,j->k", ell, dV_beta, ell)
+    variance_of_variance = float(slopes @ V_phi @ slopes)
+    if not variance_of_variance > 0.0:
+        raise InferenceError(
+            f"Var of Var(ell' beta) is {variance_of_variance:.3g}, not > 0."
+        )
+    return 2.0 * variance**2 / variance_of_variance
+
+
+def satterthwaite_f(nu: Vector) -> float:
+    """Return the denominator df of an F test from those of its q independent parts.
+
+    The F statistic is the mean of q squared t's with nu_m df; its expectation, sum
+    nu_m / (nu_m - 2) / q, is matched to that of an F (Fai and Cornelius 1996). A part
+    with nu_m <= 2 has no expectation: 2 is returned, as lmerTest does.
+
+    Examples
+    --------
+    >>> satterthwaite_f(np.array([10.0, 10.0]))
+    10.0
+    """
+    if len(nu) == 1 or np.ptp(nu) < 1e-8 * float(np.mean(nu)):
+        return float(np.mean(nu))
+    if np.any(nu <= 2.0):
+        return 2.0
+    expectation = float(np.sum(nu / (nu - 2.0)))
+    return 2.0 * expectation / (expectation - len(nu))

@@ -1,0 +1,201 @@
+"""Dense backend: LAPACK on the full q x q matrix, for small models.
+
+A model of a few hundred random effects is factored in less time than it takes to set
+a sparse solver up. No numba is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
+
+from mixform._typing import Matrix, Stack
+from mixform.errors import SolverError
+from mixform.mme.equations import ZBlock
+
+#: Arrays of q x q numbers alive at once: Z'Z, Z'Z Lambda, M, its inverse, two copies.
+N_ARRAYS = 6
+
+
+class DenseEquations:
+    """Z'R^-1Z as a full matrix.
+
+    Parameters
+    ----------
+    blocks : the random terms
+
+    Raises
+    ------
+    SolverError : the full matrices would not fit into memory
+    """
+
+    name = "dense"
+
+    def __init__(self, blocks: Sequence[ZBlock]) -> None:
+        self.blocks = tuple(blocks)
+        sizes = [block.m * block.k for block in blocks]
+        self.q = sum(sizes)
+        self.starts = [sum(sizes[:j]) for j in range(len(sizes) + 1)]
+        _require_memory(self.q)
+        self.ZtZ = self._cross_products()
+        self.P = self._precisions()
+
+    def _cross_products(self) -> Matrix:
+        ZtZ = np.empty((self.q, self.q))
+        for i, row in enumerate(self.blocks):
+            here = slice(self.starts[i], self.starts[i + 1])
+            for j, column in enumerate(self.blocks[: i + 1]):
+                there = slice(self.starts[j], self.starts[j + 1])
+                part = _pair_products(row, column)
+                ZtZ[here, there] = part
+                if i != j:
+                    ZtZ[there, here] = part.T
+        return ZtZ
+
+    def _precisions(self) -> Matrix | None:
+        if all(block.precision is None for block in self.blocks):
+            return None
+        P = np.eye(self.q)
+        for start, block in zip(self.starts, self.blocks, strict=False):
+            if block.precision is not None:
+                end = start + block.m * block.k
+                relation = np.asarray(block.precision.todense())
+                P[start:end, start:end] = np.kron(relation, np.eye(block.k))
+        return P
+
+    def times_Lambda(self, B: Matrix, T: Sequence[Matrix]) -> Matrix:
+        """Return B Lambda for B (r, q)."""
+        out = np.empty_like(B)
+        for j, (block, factor) in enumerate(zip(self.blocks, T, strict=True)):
+            part = B[:, self.starts[j] : self.starts[j + 1]]
+            if block.k == 1:
+                product = part * factor[0, 0]
+            else:
+                product = (part.reshape(-1, block.k) @ factor).reshape(part.shape)
+            out[:, self.starts[j] : self.starts[j + 1]] = product
+        return out
+
+    def factor(self, T: Sequence[Matrix]) -> DenseFactor:
+        """Return the Cholesky factor of M at T.
+
+        Raises
+        ------
+        SolverError : M is not positive definite: theta is not finite
+        """
+        ZtZ_Lambda = self.times_Lambda(self.ZtZ, T)
+        # (Z'Z Lambda)' Lambda: M is symmetric, so transposing costs nothing.
+        M = self.times_Lambda(ZtZ_Lambda.T, T)
+        if self.P is None:
+            M.flat[:: self.q + 1] += 1.0
+        else:
+            M += self.P
+        lower, info = dpotrf(M.T, lower=1, clean=1, overwrite_a=1)
+        if info != 0:
+            raise SolverError(
+                f"The mixed model equations are not positive definite at T = "
+                f"{[np.round(t, 6).tolist() for t in T]} (equation {info}).",
+                hint="Rescale the covariates of the random terms, or change start=.",
+            )
+        return DenseFactor(self, ZtZ_Lambda, lower)
+
+    def ZtZ_dot(self, H: Matrix) -> Matrix:
+        """Return Z'R^-1Z H for H (q, r)."""
+        return self.ZtZ @ H
+
+
+class DenseFactor:
+    """M = lower lower' at one theta."""
+
+    def __init__(
+        self, equations: DenseEquations, ZtZ_Lambda: Matrix, lower: Matrix
+    ) -> None:
+        self._equations = equations
+        self._ZtZ_Lambda = ZtZ_Lambda
+        self._lower = lower
+
+    @property
+    def logdet(self) -> float:
+        """Log determinant of M."""
+        return 2.0 * float(np.log(self._lower.diagonal()).sum())
+
+    def solve(self, B: Matrix) -> Matrix:
+        """Return M^-1 B for B (q, r)."""
+        if B.size == 0:
+            return np.zeros_like(B)
+        return dpotrs(self._lower, B, lower=1)[0]
+
+    def _inverse(self) -> Matrix:
+        """Return M^-1 (q, q), both triangles."""
+        lower, info = dpotri(self._lower, lower=1)
+        assert info == 0, "dpotri failed on a valid Cholesky factor"
+        inverse = lower + lower.T
+        inverse.flat[:: self._equations.q + 1] *= 0.5
+        return inverse
+
+    def traces(self) -> tuple[Matrix, ...]:
+        """Return the level sums of Z'R^-1Z Lambda M^-1, (k, k) for each block.
+
+        Entry (a, b) is the sum over levels l of the entries [(l, a), (l, b)].
+        """
+        equations = self._equations
+        inverse = self._inverse()
+        traces: list[Matrix] = []
+        for j, block in enumerate(equations.blocks):
+            here = slice(equations.starts[j], equations.starts[j + 1])
+            left, right = self._ZtZ_Lambda[here], inverse[here]
+            if block.k == 1:
+                traces.append(np.array([[np.vdot(left, right)]]))
+            else:
+                shape = (block.m, block.k, equations.q)
+                left = left.reshape(shape).transpose(1, 0, 2).reshape(block.k, -1)
+                right = right.reshape(shape).transpose(1, 0, 2).reshape(block.k, -1)
+                traces.append(left @ right.T)
+        return tuple(traces)
+
+    def inverse_blocks(self) -> tuple[Stack, ...]:
+        """Return for each block (m, k, k): its levels' diagonal blocks of M^-1."""
+        equations = self._equations
+        inverse = self._inverse()
+        stacks: list[Stack] = []
+        for j, block in enumerate(equations.blocks):
+            here = slice(equations.starts[j], equations.starts[j + 1])
+            shape = (block.m, block.k, block.m, block.k)
+            own = inverse[here, here].reshape(shape)
+            levels = np.arange(block.m)
+            stacks.append(own[levels, :, levels, :])
+        return tuple(stacks)
+
+
+def _pair_products(row: ZBlock, column: ZBlock) -> Matrix:
+    """Return Z_i' Z_j, (m_i k_i, m_j k_j), by counting pairs of levels."""
+    same = row is column
+    cells = row.codes if same else row.codes * column.m + column.codes
+    n_cells = row.m if same else row.m * column.m
+    out = np.zeros((row.m, row.k, column.m, column.k))
+    levels = np.arange(row.m)
+    for a in range(row.k):
+        for c in range(column.k):
+            products = row.design[:, a] * column.design[:, c]
+            sums = np.bincount(cells, weights=products, minlength=n_cells)
+            if same:
+                out[levels, a, levels, c] = sums
+            else:
+                out[:, a, :, c] = sums.reshape(row.m, column.m)
+    return out.reshape(row.m * row.k, column.m * column.k)
+
+
+def _require_memory(q: int) -> None:
+    needed = 8 * N_ARRAYS * q * q
+    try:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return  # this system does not tell; let the allocation speak for itself
+    if needed > available:
+        raise SolverError(
+            f"{q} random effects need {needed / 1e9:.1f} GB as dense matrices; this "
+            f"machine has {available / 1e9:.1f} GB.",
+            hint="Use fewer levels, or aggregate the data.",
+        )

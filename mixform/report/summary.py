@@ -1,0 +1,206 @@
+"""The printed model, in the order and words of lmerTest's summary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mixform._typing import Vector
+from mixform.estimate import Fit
+from mixform.inference.likelihood import aic, bic
+from mixform.inference.variance_components import block_labels, covariances
+from mixform.report.layout import Section, Summary, column_grid
+from mixform.report.numbers import (
+    LEGEND,
+    format_column,
+    format_fixed,
+    format_p,
+    stars,
+)
+
+
+def summarize(
+    fit: Fit, coefficients: pd.DataFrame, *, correlation: bool, ddf_note: str | None
+) -> Summary:
+    """Lay the model out.
+
+    Parameters
+    ----------
+    coefficients : estimate, se, df, t_value, p_value by name, aliased ones NaN
+    correlation : whether to add the correlation of the fixed effects
+    ddf_note : why there are no degrees of freedom, if there are none
+    """
+    sections: list[Section] = [_heading(fit), *_criterion(fit), _residuals(fit), ""]
+    if fit.design.blocks:
+        sections += ["Random effects:", _random(fit)]
+    sections += [_sizes(fit), ""]
+    if len(coefficients):
+        sections += ["Fixed effects:", _fixed(coefficients)]
+        if any(stars(p) for p in coefficients["p_value"]):
+            sections += ["---", LEGEND]
+    else:
+        sections.append("No fixed effects.")
+    if correlation and len(fit.beta) > 1:
+        sections += ["", "Correlation of fixed effects:", _correlation(fit)]
+    notes = fit_notes(fit)
+    if ddf_note:
+        notes.append(ddf_note)
+    if notes:
+        sections += ["", "\n".join(f"Note: {note}" for note in notes)]
+    return Summary(tuple(sections))
+
+
+def _heading(fit: Fit) -> str:
+    kind = "Linear mixed model" if fit.design.blocks else "Linear model"
+    lines = [
+        f"{kind} fit by {fit.method}. t-tests use Satterthwaite's method",
+        f"Formula: {fit.design.formula.source}",
+    ]
+    if fit.design.weights is not None:
+        lines.append(f"Weights: {fit.design.weights_column or 'array'}")
+    if fit.design.offset_column or fit.design.offset_is_array:
+        lines.append(f"Offset: {fit.design.offset_column or 'array'}")
+    return "\n".join([*lines, ""])
+
+
+def _criterion(fit: Fit) -> list[Section]:
+    if fit.method == "REML":
+        return [f"REML criterion at convergence: {fit.criterion:.1f}", ""]
+    columns = [
+        [f"{aic(fit):.1f}"],
+        [f"{bic(fit):.1f}"],
+        [f"{fit.loglik:.1f}"],
+        [f"{fit.criterion:.1f}"],
+        [str(fit.n - fit.n_parameters)],
+    ]
+    headers = ["AIC", "BIC", "logLik", "deviance", "df.resid"]
+    return [column_grid(headers, columns, n_left=0), ""]
+
+
+def _residuals(fit: Fit) -> Section:
+    quantiles = np.quantile(scaled_residuals(fit), [0.0, 0.25, 0.5, 0.75, 1.0])
+    values = ["Scaled residuals:", *(f"{value:.4f}" for value in quantiles)]
+    headers = ["", "Min", "1Q", "Median", "3Q", "Max"]
+    return column_grid(headers, [[v] for v in values])
+
+
+def scaled_residuals(fit: Fit) -> Vector:
+    """Return (y - fitted) sqrt(w) / sigma, (n,)."""
+    design = fit.design
+    rest = design.y - design.fixed.X @ fit.beta
+    if design.offset is not None:
+        rest = rest - design.offset
+    for block, b in zip(design.blocks, fit.b, strict=True):
+        rest = rest - np.einsum("ij,ij->i", block.design, b[block.codes])
+    if design.weights is not None:
+        rest = rest * np.sqrt(design.weights)
+    return rest / fit.sigma
+
+
+def _random(fit: Fit) -> Section:
+    groups: list[str] = []
+    names: list[str] = []
+    variances: list[float] = []
+    correlations: list[list[str]] = []
+    for label, block, Sigma in zip(
+        block_labels(fit), fit.design.blocks, covariances(fit), strict=True
+    ):
+        sd = np.sqrt(np.diag(Sigma))
+        for c, name in enumerate(block.columns):
+            groups.append(label if c == 0 else "")
+            names.append(name)
+            variances.append(float(Sigma[c, c]))
+            row: list[str] = []
+            for other in range(c if block.term.structure != "diag" else 0):
+                scale = sd[c] * sd[other]
+                value = Sigma[c, other] / scale if scale > 0.0 else np.nan
+                row.append(f"{value:.2f}")
+            correlations.append(row)
+    groups.append("Residual")
+    names.append("")
+    variances.append(fit.sigma**2)
+    correlations.append([])
+    sds = [float(np.sqrt(value)) for value in variances]
+    columns = [groups, names, format_column(variances), format_column(sds)]
+    headers = ["Groups", "Name", "Variance", "Std.Dev."]
+    width = max(len(row) for row in correlations)
+    for c in range(width):
+        columns.append([row[c] if c < len(row) else "" for row in correlations])
+        headers.append("Corr" if c == 0 else "")
+    return column_grid(headers, columns, n_left=2)
+
+
+def _sizes(fit: Fit) -> str:
+    text = f"Number of obs: {fit.n}"
+    sizes = {b.term.group_label: b.m for b in fit.design.blocks}
+    if sizes:
+        text += ", groups: " + "; ".join(f"{name}, {m}" for name, m in sizes.items())
+    return text
+
+
+def _fixed(table: pd.DataFrame) -> Section:
+    estimate, se = table["estimate"].tolist(), table["se"].tolist()
+    p_values = table["p_value"].tolist()
+    columns = [
+        [str(name) for name in table.index],
+        format_column(estimate, like=se),
+        format_column(se, like=estimate),
+        format_fixed(table["df"].tolist(), 2),
+        format_fixed(table["t_value"].tolist(), 3),
+        [format_p(p) for p in p_values],
+        [stars(p) for p in p_values],
+    ]
+    headers = ["", "Estimate", "Std. Error", "df", "t value", "Pr(>|t|)", ""]
+    return column_grid(headers, columns)
+
+
+def _correlation(fit: Fit) -> Section:
+    names = [fit.design.fixed.names[j] for j in fit.design.fixed.kept]
+    sd = np.sqrt(np.diag(fit.V_beta))
+    values = fit.V_beta / np.outer(sd, sd)
+    below = range(1, len(names))
+    columns = [
+        [f"{values[r, c]:.3f}" if c < r else "" for r in below]
+        for c in range(len(names) - 1)
+    ]
+    return column_grid(["", *names[:-1]], [names[1:], *columns])
+
+
+def fit_notes(fit: Fit) -> list[str]:
+    """Return what a reader must know besides the numbers."""
+    design = fit.design
+    notes: list[str] = []
+    if design.n_missing:
+        counts = ", ".join(f"{k} {v}" for k, v in design.missing_columns.items())
+        total = design.n_missing + fit.n
+        notes.append(
+            f"{design.n_missing} of {total} rows dropped for missing values ({counts})."
+        )
+    if design.fixed.aliased:
+        names = ", ".join(design.fixed.aliased_names)
+        notes.append(f"dropped as combinations of other columns: {names}.")
+    notes += [
+        f"{block.term.source} has independent effects for {', '.join(block.columns)}."
+        for block in design.blocks
+        if block.term.structure == "diag" and block.k > 1
+    ]
+    notes += [_singular_note(fit, j) for j in fit.singular_terms]
+    if not fit.convergence.converged:
+        notes.append(f"{fit.convergence.message}.")
+    return notes
+
+
+def _singular_note(fit: Fit, j: int) -> str:
+    block = fit.design.blocks[j]
+    what = "a variance of zero" if block.k == 1 else "a perfect correlation"
+    if not np.any(fit.T[j]):
+        what = "a variance of zero"
+    elif np.any(~np.any(fit.T[j], axis=1)):
+        zero = [
+            n for n, row in zip(block.columns, fit.T[j], strict=True) if not row.any()
+        ]
+        what = f"a variance of zero for {', '.join(zero)}"
+    return (
+        f"the covariance of {block.term.source} by {block.term.group_label} is "
+        f"singular: {what}."
+    )
