@@ -41,23 +41,17 @@ def fit(
 
     Parameters
     ----------
-    formula : as lme4's, e.g. ``"y ~ trt * time + (1 + time | id)"``. Random terms:
-        ``(1 | g)``, ``(x | g)``, ``(0 + x | g)``, ``(x || g)``, ``(1 | a/b)``,
-        ``(1 | a:b)``, ``us(x | g)``, ``diag(x | g)``. The rest is formulaic's grammar
-        with R's ``I(x^2)``, ``factor(x)``, ``offset(z)`` and ``.``. Without a bar it is
-        the general linear model.
-    data : pandas, polars or pyarrow table, a mapping of columns, or a path to a CSV
-        or Parquet file
+    formula : as lme4's: ``"y ~ trt * time + (1 + time | id)"``; random terms ``(1 | g)``,
+        ``(x || g)``, ``(1 | a/b)``, ``(1 | a:b)``, ``diag(x | g)``; the rest is
+        formulaic's grammar with R's ``I(x^2)``, ``factor(x)``, ``offset(z)`` and ``.``
+    data : pandas, polars or pyarrow table, mapping of columns, or path to CSV or Parquet
     method : "REML" or "ML"
-    weights : column name or one value for each row: Var(e_i) = sigma^2 / w_i
-    offset : column name or one value for each row, added to X beta
-    contrasts : factor -> "treatment", "sum", "helmert", "poly", or a matrix (levels,
-        columns)
+    weights, offset : column name, or one value for each row; Var(e_i) = sigma^2 / w_i
+    contrasts : factor -> "treatment", "sum", "helmert", "poly" or matrix (levels, columns)
     subset : boolean for each row, or a condition on the columns as a string
-    missing : rows with a missing value in what the model uses: "drop" (counted in
-        the printout) or "raise"
+    missing : rows with missing values: "drop" (counted in the printout) or "raise"
     start : theta (t,) to start from, as `Result.theta`
-    control : options of the search, a `Control` or a mapping of its fields
+    control : options of the search, `Control` or a mapping of its fields
 
     Raises
     ------
@@ -67,18 +61,11 @@ def fit(
     Examples
     --------
     >>> import mixform as mf
-    >>> pigs = mf.datasets.load("pigs")
-    >>> m = mf.fit("gain ~ group", pigs)  # means 52.33 and 61.33
+    >>> m = mf.fit("gain ~ group", mf.datasets.load("pigs"))  # means 52.33 and 61.33
     >>> f"{m.params['group[T.Treatment]']:.4f}"
     '9.0000'
     """
-    if not isinstance(formula, str):
-        raise FormulaError(
-            f"The formula is a {type(formula).__name__}, not a string.",
-            hint='Write fit("y ~ x + (1 | id)", data).',
-        )
-    _require_choice(method, METHODS, "method")
-    _require_choice(missing, MISSING, "missing")
+    _require_arguments(formula, method, missing)
     design = build_design(
         parse_formula(formula, tuple(STRUCTURES)),
         data,
@@ -88,11 +75,20 @@ def fit(
         subset=subset,
         missing=missing,
     )
-    record = estimate(
-        design, method=method, start=start, control=resolve_control(control)
-    )
+    control = resolve_control(control)
+    record = estimate(design, method=method, start=start, control=control)
     _warn(record)
     return Result(record)
+
+
+def _require_arguments(formula: object, method: object, missing: object) -> None:
+    if not isinstance(formula, str):
+        raise FormulaError(
+            f"The formula is a {type(formula).__name__}, not a string.",
+            hint='Write fit("y ~ x + (1 | id)", data).',
+        )
+    _require_choice(method, METHODS, "method")
+    _require_choice(missing, MISSING, "missing")
 
 
 def _require_choice(value: object, choices: tuple[str, ...], argument: str) -> None:

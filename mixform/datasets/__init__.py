@@ -3,7 +3,7 @@
 Each table is a CSV file beside this module, checked against its sha256 when it is read,
 with its primary citation and the meaning of its columns. Columns that are factors in
 the original arrive as categoricals with the original order of levels. This layer knows
-nothing of models: it imports pandas and the standard library only.
+nothing of models.
 
 Examples
 --------
@@ -17,13 +17,13 @@ Examples
 
 import hashlib
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.resources import files
 from io import BytesIO
+from pathlib import Path
 
 import pandas as pd
 
 from mixform.datasets._catalog import CATALOG
+from mixform.errors import DesignError, MixformError, suggest
 
 __all__ = ["DatasetInfo", "describe", "load", "names"]
 
@@ -70,7 +70,7 @@ def describe(name: str) -> DatasetInfo:
 
     Raises
     ------
-    ValueError : there is no data set of that name
+    DesignError : there is no data set of that name
 
     Examples
     --------
@@ -98,8 +98,8 @@ def load(name: str) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError : there is no data set of that name
-    RuntimeError : the installed file is not the one this version was released with
+    DesignError : there is no data set of that name
+    MixformError : the installed file is not the one this version was released with
 
     Examples
     --------
@@ -108,12 +108,13 @@ def load(name: str) -> pd.DataFrame:
     """
     name = _canonical(name)
     entry = CATALOG[name]
-    raw = (files(__name__) / f"{name}.csv").read_bytes()
+    raw = (Path(__file__).parent / f"{name}.csv").read_bytes()
     digest = hashlib.sha256(raw).hexdigest()
     if digest != entry.sha256:
-        raise RuntimeError(
+        raise MixformError(
             f"The file of data set {name!r} has changed: its sha256 is {digest}, "
-            f"expected {entry.sha256}. Reinstall mixform to restore it."
+            f"expected {entry.sha256}.",
+            hint="Reinstall mixform to restore it.",
         )
     factors = [column for column in entry.columns if column.levels]
     table = pd.read_csv(
@@ -132,8 +133,6 @@ def _canonical(name: str) -> str:
     by_lower = {known.lower(): known for known in CATALOG}
     if name.lower() in by_lower:
         return by_lower[name.lower()]
-    near = get_close_matches(name.lower(), by_lower, n=1)
-    hint = f"Did you mean {by_lower[near[0]]!r}? " if near else ""
-    raise ValueError(
-        f"Unknown data set {name!r}. {hint}Data sets: {', '.join(names())}."
+    raise DesignError(
+        f"Unknown data set {name!r}.", hint=suggest(name, names(), "Data sets")
     )

@@ -70,9 +70,8 @@ class Evaluation:
     def _ZtVinvW(self) -> Matrix:
         """Z'V^-1 [X, y], (q, p + 1)."""
         problem = self.problem
-        ZtW = np.column_stack([problem.ZtX, problem.Zty])
         LambdaV = apply_blocks(self.T, problem.blocks, self.V, transpose=False)
-        return ZtW - problem.equations.ZtZ_dot(LambdaV)
+        return problem.ZtW - problem.equations.ZtZ_dot(LambdaV)
 
     @property
     def ZtVinvX(self) -> Matrix:
@@ -121,8 +120,7 @@ def evaluate_at(problem: Problem, T: tuple[Matrix, ...]) -> Evaluation:
     """
     p = problem.p
     factor = problem.equations.factor(T)
-    ZtW = np.column_stack([problem.ZtX, problem.Zty])
-    LambdaZtW = apply_blocks(T, problem.blocks, ZtW, transpose=True)
+    LambdaZtW = apply_blocks(T, problem.blocks, problem.ZtW, transpose=True)
     V = factor.solve(LambdaZtW)
     # [X, y]'V^-1[X, y]; X is orthonormal and orthogonal to y before Z enters.
     WtVinvW = -(LambdaZtW.T @ V)
@@ -156,9 +154,11 @@ def evaluate_at(problem: Problem, T: tuple[Matrix, ...]) -> Evaluation:
 
 def _level_sums(A: Stack, B: Stack) -> Matrix:
     """Return sum over levels of A_l B_l' for A, B (m, k, p)."""
-    if A.shape[1] == 1:
+    k = A.shape[1]
+    if k == 1:
         return np.array([[np.vdot(A, B)]])
-    return np.einsum("iap,ibp->ab", A, B)
+    by_coefficient = A.transpose(1, 0, 2).reshape(k, -1)
+    return by_coefficient @ B.transpose(1, 0, 2).reshape(k, -1).T
 
 
 def chain_to_theta(
@@ -187,14 +187,14 @@ def gradient(evaluation: Evaluation, theta: Vector) -> Vector:
     return chain_to_theta(evaluation.problem, theta, total)
 
 
-def dSigma(problem: Problem, theta: Vector) -> list[Stack]:
+def dSigma(evaluation: Evaluation, theta: Vector) -> list[Stack]:
     """Return for each block the derivatives (t, k, k) of T T' by its parameters."""
+    problem = evaluation.problem
     stacks: list[Stack] = []
-    for structure, where, block in zip(
-        problem.structures, problem.theta_slices, problem.blocks, strict=True
+    for structure, where, T in zip(
+        problem.structures, problem.theta_slices, evaluation.T, strict=True
     ):
-        T = structure.factor(theta[where], block.k)
-        half = structure.derivatives(theta[where], block.k) @ T.T
+        half = structure.derivatives(theta[where], len(T)) @ T.T
         stacks.append(half + half.transpose(0, 2, 1))
     return stacks
 
@@ -211,10 +211,10 @@ def average_information(evaluation: Evaluation, theta: Vector) -> Matrix:
     H = np.zeros((len(evaluation.u), len(theta)))
     start = 0
     for where, stack, a_j in zip(
-        problem.theta_slices, dSigma(problem, theta), a, strict=True
+        problem.theta_slices, dSigma(evaluation, theta), a, strict=True
     ):
-        # (m, k) (t, k, k) -> (m*k, t): row (l, a) is sum_b dSigma[t, a, b] a[l, b]
-        product = np.tensordot(a_j, stack, axes=(1, 2)).transpose(0, 2, 1)
+        # (m, k) (k, k*t) -> (m*k, t): row (l, a) is sum_b a[l, b] dSigma[t, b, a]
+        product = a_j @ stack.transpose(1, 2, 0).reshape(a_j.shape[1], -1)
         H[start : start + a_j.size, where] = product.reshape(a_j.size, -1)
         start += a_j.size
     ZtZ_H = problem.equations.ZtZ_dot(H)

@@ -31,7 +31,8 @@ class Problem:
     structures : the covariance structure of each block
     theta_slices : where each block's parameters stand in theta
     equations : the backend
-    ZtX : (q, p) Z'R^-1X; Zty : (q,) Z'R^-1y; yty : y'R^-1y
+    ZtW : (q, p + 1) Z'R^-1 [X, y]
+    yty : y'R^-1y
     logdet_R, logdet_P : constants of the criterion
     y_scale : standard deviation that y was divided by
     Z_scales : what each column of each block's design was divided by
@@ -45,14 +46,18 @@ class Problem:
     structures: tuple[Structure, ...]
     theta_slices: tuple[slice, ...]
     equations: Equations
-    ZtX: Matrix
-    Zty: Vector
+    ZtW: Matrix
     yty: float
     logdet_R: float
     logdet_P: float
     y_scale: float
     Z_scales: tuple[Vector, ...]
     projection: Vector
+
+    @property
+    def ZtX(self) -> Matrix:
+        """Z'R^-1X, (q, p)."""
+        return self.ZtW[:, :-1]
 
     @property
     def n_theta(self) -> int:
@@ -121,8 +126,7 @@ def build_problem(design: Design, *, reml: bool) -> Problem:
         structures=structures,
         theta_slices=tuple(map(slice, ends[:-1], ends[1:])),
         equations=DenseEquations(blocks),
-        ZtX=ZtW[:, :p],
-        Zty=ZtW[:, p],
+        ZtW=ZtW,
         yty=float(rest @ rest),
         logdet_R=0.0 if weights is None else -float(np.log(weights).sum()),
         logdet_P=0.0,

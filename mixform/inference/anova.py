@@ -62,6 +62,8 @@ def anova(
             rows[name] = (mean_sq * num_df, mean_sq, num_df, den_df, f_value, p)
         if roman == "III":
             notes += _at_zero(space.terms)
+    if not rows:
+        notes.append("The model has no fixed term to test.")
     table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
     table = table.astype({"num_df": int})
     heading = f"Type {roman} analysis of variance table with Satterthwaite's method"

@@ -79,7 +79,7 @@ def _dV_beta(fit: Fit) -> Stack:
     to_beta = half @ here.R_inverse.T  # (p, p): R^-1 (X'V^-1X)^-1
     parts: list[Stack] = []
     K = split_blocks(here.ZtVinvX, problem.blocks)
-    for stack, K_j in zip(dSigma(problem, fit.scaled_theta), K, strict=True):
+    for stack, K_j in zip(dSigma(here, fit.scaled_theta), K, strict=True):
         # (m, k, p): sum over levels of K_l' dSigma K_l
         sums = np.tensordot(K_j, K_j, axes=(0, 0))  # (k, p, k, p)
         parts.append(np.einsum("tab,apbq->tpq", stack, sums, optimize=True))

@@ -23,36 +23,23 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
     n_left: int = 1
 
-    def table(self) -> Any:
-        """Return statsmodels' SimpleTable of it."""
-        # statsmodels takes a third of the time that mixform's import may take, and
-        # only printing needs it.
-        from statsmodels.iolib.table import SimpleTable  # noqa: PLC0415
-
-        align = "l" * self.n_left + "r" * (len(self.headers) - self.n_left)
-        text = {
-            "data_aligns": align,
-            "header_align": "r",
-            "table_dec_above": None,
-            "table_dec_below": None,
-            "header_dec_below": None,
-            "colsep": " ",
-            "row_pre": " ",
-            "data_fmts": ["%s"] * len(self.headers),
-        }
-        page = {"data_aligns": align, "data_fmts": ["%s"] * len(self.headers)}
-        latex = {**page, "strip_backslash": False}
-        return SimpleTable(
-            [list(row) for row in self.rows],
-            headers=list(self.headers),
-            txt_fmt=text,
-            html_fmt=page,
-            ltx_fmt=latex,
-        )
-
     def as_text(self) -> str:
         """Return it as aligned text; headers over left columns are aligned left."""
-        lines = self.table().as_text().split("\n")
+        align = "l" * self.n_left + "r" * (len(self.headers) - self.n_left)
+        table = _simple_table(
+            [list(row) for row in self.rows],
+            headers=list(self.headers),
+            txt_fmt={
+                "data_aligns": align,
+                "header_align": "r",
+                "table_dec_above": None,
+                "table_dec_below": None,
+                "header_dec_below": None,
+                "colsep": " ",
+                "row_pre": " ",
+            },
+        )
+        lines = table.as_text().split("\n")
         widths = [
             max(len(row[c]) for row in (self.headers, *self.rows))
             for c in range(len(self.headers))
@@ -63,6 +50,39 @@ class Grid:
         ]
         lines[0] = " " + " ".join(header)
         return "\n".join(line.rstrip() for line in lines)
+
+    def as_html(self) -> str:
+        """Return it as an HTML table."""
+        rows = [[escape(cell) for cell in row] for row in self.rows]
+        headers = [escape(header) for header in self.headers]
+        return _simple_table(rows, headers=headers).as_html()
+
+    def as_latex(self) -> str:
+        """Return it as a tabular; the first column is left, the others right."""
+        rows = [[_escape_latex(cell) for cell in row] for row in self.rows]
+        headers = [_escape_latex(header) for header in self.headers]
+        latex: dict[str, Any] = {"data_aligns": "r", "header_align": "r"}
+        latex |= {"stub_align": "l", "replacements": {}}
+        if self.n_left == 0:
+            return _simple_table(rows, headers, ltx_fmt=latex).as_latex_tabular()
+        cells, stubs = [row[1:] for row in rows], [row[0] for row in rows]
+        table = _simple_table(cells, headers[1:], stubs, ltx_fmt=latex)
+        corner = table[0][0]  # SimpleTable leaves it empty
+        corner.data, corner.datatype = headers[0], "stub"
+        return table.as_latex_tabular()
+
+
+def _simple_table(
+    rows: list[list[str]],
+    headers: list[str],
+    stubs: list[str] | None = None,
+    **formats: dict[str, Any],
+) -> Any:
+    # statsmodels takes a fifth of the time that mixform's import may take, and only
+    # printing needs it.
+    from statsmodels.iolib.table import SimpleTable  # noqa: PLC0415
+
+    return SimpleTable(rows, headers=headers, stubs=stubs, **formats)
 
 
 Section = str | Grid
@@ -89,7 +109,7 @@ class Summary:
     def as_html(self) -> str:
         """Return it as an HTML fragment."""
         parts = [
-            section.table().as_html()
+            section.as_html()
             if isinstance(section, Grid)
             else f"<pre>{escape(section)}</pre>"
             for section in self.sections
@@ -100,7 +120,7 @@ class Summary:
     def as_latex(self) -> str:
         """Return it as LaTeX: tabular environments and verbatim paragraphs."""
         parts = [
-            _tabular(section)
+            section.as_latex()
             if isinstance(section, Grid)
             else f"\\begin{{verbatim}}\n{section}\n\\end{{verbatim}}"
             for section in self.sections
@@ -115,15 +135,6 @@ class Summary:
 
     def _repr_html_(self) -> str:
         return self.as_html()
-
-
-def _tabular(grid: Grid) -> str:
-    safe = Grid(
-        headers=tuple(map(_escape_latex, grid.headers)),
-        rows=tuple(tuple(map(_escape_latex, row)) for row in grid.rows),
-        n_left=grid.n_left,
-    )
-    return safe.table().as_latex_tabular()
 
 
 def _escape_latex(text: str) -> str:

@@ -30,7 +30,8 @@ def summarize(
     correlation : whether to add the correlation of the fixed effects
     ddf_note : why there are no degrees of freedom, if there are none
     """
-    sections: list[Section] = [_heading(fit), *_criterion(fit), _residuals(fit), ""]
+    sections: list[Section] = [_heading(fit), *_criterion(fit)]
+    sections += ["Scaled residuals:", _residuals(fit), ""]
     if fit.design.blocks:
         sections += ["Random effects:", _random(fit)]
     sections += [_sizes(fit), ""]
@@ -79,9 +80,8 @@ def _criterion(fit: Fit) -> list[Section]:
 
 def _residuals(fit: Fit) -> Section:
     quantiles = np.quantile(scaled_residuals(fit), [0.0, 0.25, 0.5, 0.75, 1.0])
-    values = ["Scaled residuals:", *(f"{value:.4f}" for value in quantiles)]
-    headers = ["", "Min", "1Q", "Median", "3Q", "Max"]
-    return column_grid(headers, [[v] for v in values])
+    headers = ["Min", "1Q", "Median", "3Q", "Max"]
+    return column_grid(headers, [[f"{value:.4f}"] for value in quantiles], n_left=0)
 
 
 def scaled_residuals(fit: Fit) -> Vector:
@@ -191,16 +191,15 @@ def fit_notes(fit: Fit) -> list[str]:
 
 
 def _singular_note(fit: Fit, j: int) -> str:
-    block = fit.design.blocks[j]
-    what = "a variance of zero" if block.k == 1 else "a perfect correlation"
-    if not np.any(fit.T[j]):
-        what = "a variance of zero"
-    elif np.any(~np.any(fit.T[j], axis=1)):
-        zero = [
-            n for n, row in zip(block.columns, fit.T[j], strict=True) if not row.any()
-        ]
-        what = f"a variance of zero for {', '.join(zero)}"
+    block, T = fit.design.blocks[j], fit.T[j]
+    label = block_labels(fit)[j]
+    zero = [n for n, row in zip(block.columns, T, strict=True) if not np.any(row)]
+    if zero:
+        return (
+            f"singular fit: the variance of {label} {', '.join(zero)} is estimated "
+            "as zero."
+        )
     return (
-        f"the covariance of {block.term.source} by {block.term.group_label} is "
-        f"singular: {what}."
+        f"singular fit: the effects {', '.join(block.columns)} of {label} are "
+        "perfectly correlated."
     )

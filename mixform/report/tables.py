@@ -51,7 +51,7 @@ class AnovaTable(pd.DataFrame):
     def _repr_html_(self) -> str:
         heading = escape(self.attrs["heading"])
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.attrs["notes"])
-        return f"<p>{heading}</p>{self._grid().table().as_html()}{notes}"
+        return f"<p>{heading}</p>{self._grid().as_html()}{notes}"
 
 
 def anova_table(

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from mixform import datasets
+from mixform.errors import MixformError
 
 NAMES = datasets.names()
 
@@ -169,8 +170,8 @@ def test_unknown_name_far_from_all_suggests_none():
 
 def test_a_changed_file_is_refused(tmp_path, monkeypatch):
     (tmp_path / "pigs.csv").write_bytes(b"pig,group,gain\n1,Control,54\n")
-    monkeypatch.setattr(datasets, "files", lambda package: tmp_path)
-    with pytest.raises(RuntimeError, match=r"'pigs' has changed.*Reinstall"):
+    monkeypatch.setattr(datasets, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(MixformError, match=r"(?s)'pigs' has changed.*Reinstall"):
         datasets.load("pigs")
 
 
