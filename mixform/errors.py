@@ -49,11 +49,7 @@ class MixformError(Exception):
     def __str__(self) -> str:
         lines = [self.message]
         if self.formula is not None and self.span is not None:
-            start, end = self.span
-            lines += [
-                "    " + self.formula,
-                "    " + " " * start + "^" * max(end - start, 1),
-            ]
+            lines += ["    " + line for line in _underlined(self.formula, self.span)]
         if self.hint:
             lines.append(self.hint)
         return "\n".join(lines)
@@ -69,6 +65,15 @@ class MixformError(Exception):
         if self.hint:
             parts.append(self.hint)
         return " ".join(" ".join(parts).split())
+
+
+def _underlined(formula: str, span: Span) -> tuple[str, str]:
+    """Return the line of the formula in which the span starts, and its carets."""
+    start, end = span
+    first = formula.rfind("\n", 0, start) + 1
+    line = formula[first:].partition("\n")[0]
+    width = max(min(end, first + len(line)) - start, 1)
+    return line.replace("\t", " "), " " * (start - first) + "^" * width
 
 
 class FormulaError(MixformError, ValueError):

@@ -4,8 +4,8 @@ Rows are counted by n, fixed-effect columns by p. Row order is the data's; the r
 model does not use (missing values, ``subset=``) are dropped once, here, and counted.
 """
 
-from mixform.design.build import Design as Design
 from mixform.design.build import build_design as build_design
 from mixform.design.contrasts import CONTRASTS as CONTRASTS
 from mixform.design.fixed import FixedPart as FixedPart
 from mixform.design.random import RandomBlock as RandomBlock
+from mixform.design.record import Design as Design

@@ -3,92 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixform._typing import Mask, Vector
+from mixform._typing import Mask, Matrix, Vector
 from mixform.design.contrasts import resolve_contrasts
-from mixform.design.fixed import FixedPart, orthonormalize
-from mixform.design.frame import (
-    Table,
-    aligned_values,
-    as_numbers,
-    is_missing,
-    normalize,
+from mixform.design.fixed import orthonormalize
+from mixform.design.frame import Table, aligned_values, as_numbers, normalize
+from mixform.design.model_matrix import (
+    Coded,
+    code_part,
+    factors_coded_in,
+    find_name,
+    variables_of,
 )
-from mixform.design.model_matrix import Coded, code_part, variables_of
-from mixform.design.random import RandomBlock, check_blocks, group_levels
+from mixform.design.random import RandomBlock, check_blocks, group_levels, joined_labels
+from mixform.design.record import Design
 from mixform.design.response import check_response, check_weights
+from mixform.design.rows import complete_rows, listed, require_rows, subset_rows, take
 from mixform.errors import DesignError, FormulaError, Span, suggest
-from mixform.formula import ModelFormula, formulaic_formula
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Design:
-    """Everything a model needs of the data; rows that are not used are gone.
-
-    Attributes
-    ----------
-    formula : the parsed formula
-    y : (n,) response, offset not subtracted
-    fixed : X and its basis
-    blocks : the random terms
-    weights : (n,) precision weights, or None
-    offset : (n,) sum of the offsets, or None
-    columns : normalized variables of the fixed and random coefficients
-    contrasts : formulaic contrasts of the factors that do not take the default
-    index : (N,) index of the data
-    used : (N,) rows in the model
-    n_missing : rows dropped because of missing values
-    missing_columns : column -> number of its missing values in the rows asked for
-    offset_names : column or argument behind the offset, for prediction
-    """
-
-    formula: ModelFormula
-    y: Vector
-    fixed: FixedPart
-    blocks: tuple[RandomBlock, ...]
-    weights: Vector | None
-    offset: Vector | None
-    columns: Mapping[str, pd.Series]
-    contrasts: Mapping[str, Any]
-    index: pd.Index
-    used: Mask
-    n_missing: int
-    missing_columns: Mapping[str, int]
-    offset_column: str | None
-    offset_is_array: bool
-    weights_column: str | None
-
-    @property
-    def row_index(self) -> pd.Index:
-        """Index of the n rows in the model."""
-        return self.index if self.used.all() else self.index[self.used]
-
-    @property
-    def X(self) -> pd.DataFrame:
-        """The fixed-effects design, aliased columns included."""
-        coded = self.fixed.coded
-        return pd.DataFrame(coded.values, index=self.row_index, columns=coded.names)
-
-    @property
-    def Z(self) -> Any:
-        """The random-effects design, (n, q) sparse, blocks side by side."""
-        from scipy.sparse import csc_array, hstack  # noqa: PLC0415 - on request only
-
-        if not self.blocks:
-            return csc_array((len(self.y), 0))
-        return hstack([block.Z for block in self.blocks], format="csc")
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """Names of the fixed terms and sources of the random ones."""
-        fixed = (term.name for term in self.fixed.coded.terms)
-        return (*fixed, *(block.term.source for block in self.blocks))
+from mixform.formula import ModelFormula, alias, formulaic_formula
 
 
 def build_design(
@@ -97,7 +35,7 @@ def build_design(
     *,
     weights: object = None,
     offset: object = None,
-    contrasts: Mapping[str, object] | None = None,
+    contrasts: object = None,
     subset: object = None,
     missing: str = "drop",
 ) -> Design:
@@ -129,97 +67,106 @@ def build_design(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Columns:
+    """The parts of the formula as numbers, for the rows in use.
+
+    Attributes
+    ----------
+    y : (n,) response
+    fixed : X
+    random : the coefficients of each random term, None for a plain intercept
+    offsets : (n,) values of each offset in the formula
+    """
+
+    y: Vector
+    fixed: Coded
+    random: Sequence[Coded | None]
+    offsets: Sequence[Vector]
+
+
 class _Builder:
-    """Holds the table, the columns and the growing row mask while a design is made."""
+    """Holds the table and the parts of the formula while a design is made."""
 
     def __init__(self, formula: ModelFormula, table: Table) -> None:
         self.formula = formula
         self.table = table
-        self.response = self._parts(formula.response.text + " - 1")
-        self.fixed = self._parts(formula.fixed.text)
-        self.offsets = [self._parts(f"0 + {part.text}") for part in formula.offsets]
-        self.random = [self._parts(term.coefficients) for term in formula.random]
-        parts = [self.response, self.fixed, *self.offsets, *self.random]
+        self.response = formulaic_formula(formula.response.code + " - 1")
+        self.fixed = self._part(formula.fixed.code)
+        self.offsets = [self._part(f"0 + {part.code}") for part in formula.offsets]
+        self.random = [self._part(term.coefficients) for term in formula.random]
+        self.parts = [self.response, self.fixed, *self.offsets, *self.random]
         self.coefficient_names = list(
-            dict.fromkeys(name for part in parts for name in variables_of(part))
+            dict.fromkeys(name for part in self.parts for name in variables_of(part))
         )
         self.group_names = [n for term in formula.random for n in term.group]
-        self._check_names()
+        self._require_names()
 
-    def _parts(self, text: str) -> Any:
-        if "." not in re.sub(r"[\w`]\.|\.[\w`]", "", text):
-            return formulaic_formula(text)
-        return formulaic_formula(text, tuple(self._dot_columns()))
+    def _part(self, code: str) -> Any:
+        """Read a part; '.' stands for all columns but the response."""
+        if "." not in re.sub(r"\w\.|\.\w", "", code):
+            return formulaic_formula(code)
+        response = variables_of(self.response)
+        others = [alias(n) for n in self.table.names if n not in response]
+        return formulaic_formula(code, tuple(others))
 
-    def _dot_columns(self) -> list[str]:
-        """All columns but the response: what '.' stands for."""
-        response = formulaic_formula(self.formula.response.text + " - 1")
-        return [n for n in self.table.names if n not in variables_of(response)]
-
-    def _check_names(self) -> None:
+    def _require_names(self) -> None:
         for name in (*self.coefficient_names, *self.group_names):
-            if name in self.table:
-                continue
-            source = self.formula.source
-            found = re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", source)
-            raise FormulaError(
-                f"Unknown column {name!r} in formula.",
-                formula=source,
-                span=(found.start(), found.end()) if found else (0, len(source)),
-                hint=suggest(name, self.table.names, "Columns"),
-            )
+            if name not in self.table:
+                source = self.formula.source
+                raise FormulaError(
+                    f"Unknown column {name!r} in formula.",
+                    formula=source,
+                    span=find_name(name, source, (0, len(source))),
+                    hint=suggest(name, self.table.names, "Columns"),
+                )
 
     def build(
         self,
         *,
         weights: object,
         offset: object,
-        contrasts: Mapping[str, object] | None,
+        contrasts: object,
         subset: object,
         missing: str,
     ) -> Design:
-        columns = {
-            name: normalize(self.table.column(name), name)
-            for name in self.coefficient_names
-        }
-        groups = {
-            name: self.table.column(name).reset_index(drop=True)
-            for name in self.group_names
-        }
+        table = self.table
+        columns = {n: normalize(table.column(n), n) for n in self.coefficient_names}
+        groups = {n: table.column(n) for n in self.group_names}
         weight_values, weights_column = self._argument(weights, "weights")
         offset_values, offset_column = self._argument(offset, "offset")
         given = {"weights": weight_values, "offset": offset_values}
         extra = {name: values for name, values in given.items() if values is not None}
-        asked = self._subset(subset)
-        used, counts = self._complete_rows(asked, {**columns, **groups}, extra)
-        coded: dict[str, Any] = {}
-        while True:
-            kept = {n: _take(s, used) for n, s in columns.items()}
-            resolved = resolve_contrasts(contrasts, kept)
-            coded = self._code(kept, int(used.sum()), resolved)
-            bad = self._undefined(coded)
-            if not bad.any():
-                break
+        asked = subset_rows(subset, table)
+        used, counts = complete_rows(asked, {**columns, **groups}, extra)
+        made_factors = {n for part in self.parts for n in factors_coded_in(part)}
+        kept = {n: take(s, used) for n, s in columns.items()}
+        resolved = resolve_contrasts(contrasts, kept, made_factors)
+        coded = self._code(kept, int(used.sum()), resolved)
+        undefined = self._undefined(coded)
+        if undefined:
             # log(-1) is as missing as a missing value: one joint mask, as in R.
-            counts["a transformed term"] = int(bad.sum())
-            used = used.copy()
-            used[np.flatnonzero(used)[bad]] = False
-            self._require_rows(used, asked, counts)
+            used, counts = _without(used, undefined, counts)
+            require_rows(used, asked, counts)
+            kept = {n: take(s, used) for n, s in columns.items()}
+            resolved = resolve_contrasts(contrasts, kept, made_factors)
+            coded = self._code(kept, int(used.sum()), resolved)
+            self._require_defined(coded)
         n_missing = int(asked.sum() - used.sum())
         if n_missing and missing == "raise":
             raise DesignError(
                 f"{n_missing} of {int(asked.sum())} rows have missing values "
-                f"({_listed(counts)}).",
+                f"({listed(counts)}).",
                 hint='Use missing="drop" to leave them out, or complete the data.',
             )
         return self._assemble(
             coded,
-            kept=kept,
-            contrasts=resolved,
             groups={n: s[used] for n, s in groups.items()},
             extra={n: v[used] for n, v in extra.items()},
             facts={
-                "index": self.table.index,
+                "columns": kept,
+                "contrasts": resolved,
+                "index": table.index,
                 "used": used,
                 "n_missing": n_missing,
                 "missing_columns": counts,
@@ -233,76 +180,23 @@ class _Builder:
         if values is None:
             return None, None
         series, column = aligned_values(values, self.table, name)
-        return as_numbers(series, column or name), column
-
-    def _subset(self, subset: object) -> Mask:
-        if subset is None:
-            return np.ones(len(self.table), dtype=bool)
-        if isinstance(subset, str):
-            used = {n for n in self.table.names if re.search(rf"\b{n}\b", subset)}
-            frame = pd.DataFrame(
-                {n: self.table.column(n).reset_index(drop=True) for n in used}
-            )
-            try:
-                subset = frame.eval(subset)
-            except Exception as failure:
-                raise DesignError(
-                    f"subset={subset!r} cannot be evaluated: {failure}",
-                    hint="Write a condition on columns, e.g. 'age > 3'.",
-                ) from failure
-        chosen, _ = aligned_values(subset, self.table, "subset")
-        truth = chosen.to_numpy(dtype=object)
-        if not all(isinstance(value, bool | np.bool_) for value in truth):
-            raise DesignError(
-                "subset is not boolean.",
-                hint="Give True or False for each row, or a condition as a string.",
-            )
-        if not truth.any():
-            raise DesignError("subset selects no row.", hint="Check the condition.")
-        return truth.astype(bool)
-
-    def _complete_rows(
-        self,
-        asked: Mask,
-        columns: Mapping[str, pd.Series],
-        extra: Mapping[str, Vector],
-    ) -> tuple[Mask, dict[str, int]]:
-        used = asked.copy()
-        counts: dict[str, int] = {}
-        gaps = {name: is_missing(series) for name, series in columns.items()}
-        gaps |= {name: np.isnan(values) for name, values in extra.items()}
-        for name, gap in gaps.items():
-            if gap.any():
-                used &= ~gap
-                counts[name] = int((gap & asked).sum())
-        self._require_rows(used, asked, counts)
-        return used, {name: count for name, count in counts.items() if count}
-
-    def _require_rows(self, used: Mask, asked: Mask, counts: dict[str, int]) -> None:
-        if used.any():
-            return
-        raise DesignError(
-            f"No row is complete; missing values by column: {_listed(counts)} "
-            f"(of {int(asked.sum())} rows).",
-            hint="Drop the column that is missing from the model, or fill it.",
-        )
+        if column is None:
+            return as_numbers(series, name), None
+        return as_numbers(series, column, name), column
 
     def _code(
         self, columns: Mapping[str, pd.Series], n: int, contrasts: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    ) -> _Columns:
         formula = self.formula
-        here = formula.source
 
         def code(part: Any, span: Span) -> Coded:
-            return code_part(part, columns, n, contrasts, (here, span))
+            coded = code_part(part, columns, n, contrasts, (formula.source, span))
+            self._require_columns(coded, columns, span)
+            return coded
 
-        text = formula.response.text.strip("`")
-        if text in columns and not isinstance(columns[text].dtype, pd.CategoricalDtype):
-            response = columns[text].to_numpy()
-        else:
-            response = check_response(
-                lambda: code(self.response, formula.response.span), formula, columns
-            )
+        def response() -> Coded:
+            return code(self.response, formula.response.span)
+
         fixed = code(self.fixed, formula.fixed.span)
         random: list[Coded | None] = []
         for term, part in zip(formula.random, self.random, strict=True):
@@ -312,106 +206,173 @@ class _Builder:
                 random.append(fixed)
             else:
                 random.append(code(part, term.span))
-        offsets = [
-            code(part, source.span).values.sum(axis=1)
-            for part, source in zip(self.offsets, formula.offsets, strict=True)
-        ]
-        return {"y": response, "X": fixed, "Z": random, "offsets": offsets}
+        offsets = zip(self.offsets, formula.offsets, strict=True)
+        return _Columns(
+            y=check_response(response, formula, columns),
+            fixed=fixed,
+            random=random,
+            offsets=[self._offset(code(part, o.span), o.span) for part, o in offsets],
+        )
 
-    def _undefined(self, coded: Mapping[str, Any]) -> Mask:
-        """Return the rows where a transformation gave NaN, (n,)."""
-        arrays = [coded["y"][:, None], coded["X"].values]
-        arrays += [part.values for part in coded["Z"] if part is not None]
-        arrays += [values[:, None] for values in coded["offsets"]]
-        bad = np.zeros(len(coded["y"]), dtype=bool)
-        for values in arrays:
-            # A sum is NaN or infinite if any entry is, and costs one pass.
-            if not np.isfinite(values.sum()):
-                bad |= np.isnan(values).any(axis=1)
-        return bad
+    def _require_columns(
+        self, coded: Coded, columns: Mapping[str, pd.Series], span: Span
+    ) -> None:
+        """Require that each term has columns, and each column a name of its own."""
+        twice = [name for name in coded.names if coded.names.count(name) > 1]
+        if twice:
+            raise self._error(
+                f"Two coefficients are named {twice[0]!r}.",
+                find_name(twice[0], self.formula.source, span),
+                "Rename the column.",
+            )
+        for term in coded.terms:
+            if not term.columns:
+                single = next(
+                    name
+                    for name in sorted(term.factors)
+                    if name not in columns or len(columns[name].cat.categories) == 1
+                )
+                raise self._error(
+                    f"The factor {single!r} has one level only.",
+                    find_name(single.split("(")[0], self.formula.source, span),
+                    "Leave it out of the formula, or check which rows are in use.",
+                )
+
+    def _offset(self, coded: Coded, span: Span) -> Vector:
+        if any(term.factors for term in coded.terms) or coded.values.shape[1] != 1:
+            raise self._error(
+                "The offset is not one numeric column.", span, "Give numbers."
+            )
+        return coded.values[:, 0]
+
+    def _error(self, message: str, span: Span, hint: str) -> DesignError:
+        return DesignError(message, formula=self.formula.source, span=span, hint=hint)
+
+    def _arrays(self, coded: _Columns) -> Iterator[tuple[Sequence[str], Matrix, Span]]:
+        """Yield names, values and span of all that was evaluated."""
+        formula = self.formula
+        yield (formula.response.text,), coded.y[:, None], formula.response.span
+        yield coded.fixed.names, coded.fixed.values, formula.fixed.span
+        for term, part in zip(formula.random, coded.random, strict=True):
+            if part is not None and part is not coded.fixed:
+                yield part.names, part.values, term.span
+        for part, values in zip(formula.offsets, coded.offsets, strict=True):
+            yield (f"offset({part.text})",), values[:, None], part.span
+
+    def _undefined(self, coded: _Columns) -> dict[str, Mask]:
+        """Return the rows, (n,), in which a transformation gave NaN, by its name."""
+        undefined: dict[str, Mask] = {}
+        known = np.zeros(len(coded.y), dtype=bool)
+        for names, values, _ in self._arrays(coded):
+            if _all_finite(values):
+                continue
+            for name, gap in zip(names, np.isnan(values).T, strict=True):
+                if (gap & ~known).any():
+                    undefined[name] = gap
+                    known |= gap
+        return undefined
+
+    def _require_defined(self, coded: _Columns) -> None:
+        for name in self._undefined(coded):
+            raise self._error(
+                f"{name!r} has other missing values when rows are dropped for its "
+                "missing values.",
+                find_name(name, self.formula.source, self.formula.fixed.span),
+                "It depends on which rows are in use: make it a column of the data.",
+            )
+
+    def _require_finite(self, coded: _Columns, offset: Vector | None) -> None:
+        arrays = list(self._arrays(coded))
+        if offset is not None:
+            arrays.append((("offset",), offset[:, None], self.formula.response.span))
+        for names, values, span in arrays:
+            if _all_finite(values):
+                continue
+            counts = np.isinf(values).sum(axis=0).tolist()
+            name, count = next((n, c) for n, c in zip(names, counts, strict=True) if c)
+            raise self._error(
+                f"{name!r} is infinite in {count} row{'s' if count > 1 else ''}.",
+                find_name(name, self.formula.source, span),
+                "Mark such values as missing (NaN), or correct them.",
+            )
 
     def _assemble(
         self,
-        coded: Mapping[str, Any],
+        coded: _Columns,
         *,
-        kept: Mapping[str, pd.Series],
-        contrasts: Mapping[str, Any],
         groups: Mapping[str, pd.Series],
         extra: Mapping[str, Vector],
         facts: Mapping[str, Any],
     ) -> Design:
-        formula, y = self.formula, coded["y"]
-        self._check_finite(coded)
+        self._require_finite(coded, extra.get("offset"))
         weights = extra.get("weights")
         if weights is not None:
             check_weights(weights, facts["index"][facts["used"]])
-        offsets = [*coded["offsets"], *([extra["offset"]] if "offset" in extra else [])]
-        root_weights = None if weights is None else np.sqrt(weights)
-        fixed = orthonormalize(coded["X"], root_weights)
-        blocks: list[RandomBlock] = []
-        for term, part in zip(formula.random, coded["Z"], strict=True):
-            codes, levels = group_levels([groups[n] for n in term.group], term.group)
-            blocks.append(
-                RandomBlock(
-                    term=term,
-                    levels=levels,
-                    columns=("Intercept",) if part is None else part.names,
-                    codes=codes,
-                    design=np.ones((len(y), 1)) if part is None else part.values,
-                    coded=part,
-                )
-            )
-        check_blocks(blocks, formula.source)
-        if len(y) <= len(fixed.kept):
+        offsets = [*coded.offsets, *([extra["offset"]] if "offset" in extra else [])]
+        fixed = orthonormalize(coded.fixed, None if weights is None else weights**0.5)
+        blocks = self._blocks(coded, groups)
+        check_blocks(blocks, self.formula.source)
+        n = len(coded.y)
+        if n <= len(fixed.kept):
             raise DesignError(
-                f"{len(y)} rows cannot estimate {len(fixed.kept)} fixed effects "
-                "and a residual variance.",
-                hint="Use fewer fixed effects, or more data.",
+                f"{n} rows cannot estimate {len(fixed.kept)} fixed effects and a "
+                "residual variance.",
+                hint=_advice(n, facts["columns"]),
             )
         return Design(
-            formula=formula,
-            y=y,
+            formula=self.formula,
+            y=coded.y,
             fixed=fixed,
-            blocks=tuple(blocks),
+            blocks=blocks,
             weights=weights,
             offset=np.sum(offsets, axis=0) if offsets else None,
-            columns=kept,
-            contrasts=contrasts,
             **facts,
         )
 
-    def _check_finite(self, coded: Mapping[str, Any]) -> None:
-        formula = self.formula
-        check = [(formula.response.text, coded["y"][:, None], formula.response.span)]
-        check += [
-            (coded["X"].names[j], coded["X"].values[:, [j]], formula.fixed.span)
-            for j in range(len(coded["X"].names))
-            if not np.isfinite(coded["X"].values[:, j].sum())
-        ]
-        for term, part in zip(formula.random, coded["Z"], strict=True):
-            if part is not None:
-                check.append((term.source, part.values, term.span))
-        for part, values in zip(formula.offsets, coded["offsets"], strict=True):
-            check.append((part.text, values[:, None], part.span))
-        for name, values, span in check:
-            infinite = np.isinf(values).any(axis=1)
-            if infinite.any():
-                raise DesignError(
-                    f"{name!r} is infinite in {int(infinite.sum())} rows.",
-                    formula=formula.source,
-                    span=span,
-                    hint="Mark such values as missing (NaN), or correct them.",
+    def _blocks(
+        self, coded: _Columns, groups: Mapping[str, pd.Series]
+    ) -> tuple[RandomBlock, ...]:
+        blocks: list[RandomBlock] = []
+        for term, part in zip(self.formula.random, coded.random, strict=True):
+            codes, pieces = group_levels([groups[n] for n in term.group], term.group)
+            blocks.append(
+                RandomBlock(
+                    term=term,
+                    levels=joined_labels(pieces),
+                    pieces=pieces,
+                    columns=("Intercept",) if part is None else part.names,
+                    codes=codes,
+                    design=np.ones((len(codes), 1)) if part is None else part.values,
+                    coded=part,
                 )
+            )
+        return tuple(blocks)
 
 
-def _take(series: pd.Series, used: Mask) -> pd.Series:
-    """Return the rows in use; categories that no longer occur are dropped."""
-    if not used.all():
-        series = series[used].reset_index(drop=True)
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.cat.remove_unused_categories()
-    return series
+def _all_finite(values: Matrix) -> bool:
+    # A sum is NaN or infinite if any entry is, and costs one pass.
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+def _without(
+    used: Mask, undefined: Mapping[str, Mask], counts: Mapping[str, int]
+) -> tuple[Mask, dict[str, int]]:
+    """Return the rows in use without the undefined ones, and the new counts."""
+    used = used.copy()
+    used[np.flatnonzero(used)[np.any(list(undefined.values()), axis=0)]] = False
+    more = {name: int(gap.sum()) for name, gap in undefined.items()}
+    return used, {**counts, **more}
+
+
+def _advice(n: int, columns: Mapping[str, pd.Series]) -> str:
+    """Return a hint; the usual cause is a column of numbers that was read as text."""
+    for name, column in columns.items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            levels = len(column.cat.categories)
+            if levels > 2 and 2 * levels > n:
+                return (
+                    f"{name!r} is a factor with {levels} levels; convert it to numbers "
+                    "if it should be a covariate."
+                )
+    return "Use fewer fixed effects, or more data."

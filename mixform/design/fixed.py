@@ -78,6 +78,8 @@ def orthonormalize(coded: Coded, root_weights: Vector | None) -> FixedPart:
         # Only R is needed to write the aliased columns in terms of the kept ones.
         Q_kept, R_kept = _thin_qr(R[:, kept])
         solution = np.linalg.solve(R_kept, Q_kept.T @ R[:, aliased])
+        # What rounding left of a zero would look like a dependence.
+        solution[np.abs(solution) < 1e-11] = 0.0
         combination = solution * norms[list(aliased)] / norms[list(kept)][:, None]
         Q, R = _thin_qr(X[:, kept] / norms[list(kept)])
     return FixedPart(

@@ -38,7 +38,7 @@ class Table:
         if isinstance(data, str | Path):
             data = _read_file(Path(data))
         elif isinstance(data, Mapping):
-            data = pd.DataFrame(dict(cast("Mapping[Hashable, Any]", data)))
+            data = _from_mapping(cast("Mapping[Hashable, Any]", data))
         self._pandas: pd.DataFrame | None = None
         self._other: nw.DataFrame[Any] | None = None
         if isinstance(data, pd.DataFrame):
@@ -50,6 +50,11 @@ class Table:
             self.names = list(self._other.columns)
             self.index = pd.RangeIndex(len(self._other))
         self._known = set(self.names)
+
+    @property
+    def has_index(self) -> bool:
+        """Whether rows have labels (pandas), which other Series can be aligned to."""
+        return self._pandas is not None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -74,7 +79,7 @@ class Table:
                 hint="Rename or drop the duplicates.",
             )
         if self._pandas is not None:
-            return self._pandas.iloc[:, self.names.index(name)]
+            return self._pandas[self._pandas.columns[self.names.index(name)]]
         assert self._other is not None, "a table is pandas or narwhals"
         return _to_pandas(self._other[name])
 
@@ -102,13 +107,26 @@ def _read_file(path: Path) -> pd.DataFrame:
         ) from failure
 
 
+def _from_mapping(columns: Mapping[Hashable, Any]) -> pd.DataFrame:
+    try:
+        return pd.DataFrame(dict(columns))
+    except ValueError as failure:
+        raise DesignError(
+            f"The mapping is not a table: {failure}.",
+            hint="Give one value for each row in every column.",
+        ) from failure
+
+
 def _as_narwhals(data: object) -> nw.DataFrame[Any]:
     try:
         return nw.from_native(cast("Any", data), eager_only=True)
     except TypeError:
+        lazy = hasattr(data, "collect")
         raise DesignError(
             f"Data of type {type(data).__name__!r} are not a table.",
-            hint="Pass a pandas, polars or pyarrow table, or a path to a file.",
+            hint="Call collect() on it first."
+            if lazy
+            else "Pass a pandas, polars or pyarrow table, or a path to a file.",
         ) from None
 
 
@@ -130,11 +148,13 @@ def normalize(series: pd.Series, name: str) -> pd.Series:
 
     Raises
     ------
-    DesignError : dates, durations, complex numbers, nested values
+    DesignError : dates, durations, complex numbers, nested values, levels that print
+        alike
     """
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return series.reset_index(drop=True)
+        _require_distinct(dtype.categories, name)
+        return pd.Series(series.array)
     if types.is_object_dtype(dtype):
         series = series.infer_objects()
         dtype = series.dtype
@@ -151,7 +171,7 @@ def normalize(series: pd.Series, name: str) -> pd.Series:
         values = series.to_numpy(dtype=np.float64, na_value=np.nan)
         return pd.Series(values, copy=False)
     values = _objects(series)
-    if types.is_object_dtype(dtype) and _all_numbers(values):
+    if types.is_object_dtype(dtype) and _all_numbers(values):  # or all missing
         return pd.Series(pd.to_numeric(pd.Series(values)).to_numpy(dtype=np.float64))
     codes, levels = factorize(pd.Series(values), name)
     return pd.Series(pd.Categorical.from_codes(codes, categories=levels))
@@ -172,7 +192,7 @@ def _objects(series: pd.Series) -> AnyArray:
 
 def _all_numbers(values: AnyArray) -> bool:
     kind = types.infer_dtype(values, skipna=True)
-    return kind in {"integer", "floating", "mixed-integer-float", "decimal"}
+    return kind in {"integer", "floating", "mixed-integer-float", "decimal", "empty"}
 
 
 def factorize(series: pd.Series, name: str) -> tuple[AnyArray, pd.Index]:
@@ -180,12 +200,21 @@ def factorize(series: pd.Series, name: str) -> tuple[AnyArray, pd.Index]:
 
     The order is that of the categories, else sorted; values that cannot be compared
     with each other are sorted as strings. Unused levels are dropped.
+
+    Raises
+    ------
+    DesignError : the values are no labels, or two levels print alike
     """
     if isinstance(series.dtype, pd.CategoricalDtype):
         categorical = series.cat.remove_unused_categories()
+        _require_distinct(categorical.cat.categories, name)
         return categorical.cat.codes.to_numpy(np.int64), categorical.cat.categories
-    codes, levels = pd.factorize(series, sort=False)
+    try:
+        codes, levels = pd.factorize(series, sort=False)
+    except TypeError:
+        raise _refuse(name, f"{series.dtype} with values that are no labels") from None
     levels = pd.Index(levels)
+    _require_distinct(levels, name)
     try:
         order = np.argsort(levels.to_numpy(), kind="stable")
     except TypeError:
@@ -197,6 +226,21 @@ def factorize(series: pd.Series, name: str) -> tuple[AnyArray, pd.Index]:
     rank[order] = np.arange(len(order))
     rank[-1] = -1  # a missing value has code -1, which reads the last entry
     return rank[codes], levels[order]
+
+
+def _require_distinct(levels: pd.Index, name: str) -> None:
+    """Refuse 1 and '1' in one column: nobody could tell their effects apart."""
+    if not types.is_object_dtype(levels.dtype):
+        return
+    seen: dict[str, object] = {}
+    for level in levels:
+        other = seen.setdefault(str(level), level)
+        if other is not level:
+            raise DesignError(
+                f"Column {name!r} has two levels that print alike, {other!r} and "
+                f"{level!r}.",
+                hint="Convert the column to one type, e.g. to strings.",
+            )
 
 
 def is_missing(series: pd.Series) -> Mask:
@@ -219,22 +263,51 @@ def aligned_values(
     DesignError : unknown column, or an array of another length
     """
     if isinstance(values, str):
-        return table.column(values).reset_index(drop=True), values
-    series = pd.Series(np.asarray(values))
-    if series.ndim != 1 or len(series) != len(table):
+        return table.column(values), values
+    if isinstance(values, pd.Series):
+        values = _by_label(values, table, argument)
+    array = np.asarray(values)
+    if array.ndim != 1:
         raise DesignError(
-            f"{argument} has {len(series)} values, the data have {len(table)} rows.",
+            f"{argument} has shape {array.shape}, not one dimension.",
             hint=f"Give {argument} as a column name or one value for each row.",
         )
-    return series, None
-
-
-def as_numbers(series: pd.Series, argument: str) -> Vector:
-    """Return a Series as float64, or refuse what is not numeric."""
-    normal = normalize(series, argument)
-    if isinstance(normal.dtype, pd.CategoricalDtype):
+    if len(array) != len(table):
         raise DesignError(
-            f"{argument} is not numeric (type {series.dtype}).",
+            f"{argument} has {len(array)} values, the data have {len(table)} rows.",
+            hint=f"Give {argument} as a column name or one value for each row.",
+        )
+    return pd.Series(array), None
+
+
+def _by_label(values: pd.Series, table: Table, argument: str) -> pd.Series:
+    """Put a Series in the order of the data, if both have an index of labels."""
+    if not table.has_index or len(values) != len(table):
+        return values
+    if values.index.equals(table.index):
+        return values
+    unique = values.index.is_unique and table.index.is_unique
+    if unique and values.index.isin(table.index).all():
+        return values.reindex(table.index)
+    raise DesignError(
+        f"The index of {argument} is not the index of the data.",
+        hint=f"Give {argument} the data's index, or pass {argument}.to_numpy().",
+    )
+
+
+def as_numbers(series: pd.Series, name: str, argument: str | None = None) -> Vector:
+    """Return a Series as float64, or refuse what is not numeric.
+
+    Parameters
+    ----------
+    name : of the column, or of the argument if it is an array
+    argument : the argument that the column was given as, if any
+    """
+    normal = normalize(series, name)
+    if isinstance(normal.dtype, pd.CategoricalDtype):
+        role = f", given as {argument}," if argument else ""
+        raise DesignError(
+            f"{name!r}{role} is not numeric (type {series.dtype}).",
             hint="Give numbers.",
         )
     return normal.to_numpy()

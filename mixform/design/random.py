@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array
 
-from mixform._typing import AnyArray, Codes, Matrix
+from mixform._typing import Codes, Matrix
 from mixform.design.frame import factorize
 from mixform.design.model_matrix import Coded
 from mixform.errors import DesignError
@@ -27,6 +27,7 @@ class RandomBlock:
     ----------
     term : where the block came from; carries the span for error messages
     levels : m group labels in order
+    pieces : for each grouping column its label in each of the m levels
     columns : k coefficient names, the same for every level
     codes : (n,) level of each row
     design : (n, k) coefficients' covariates
@@ -35,6 +36,7 @@ class RandomBlock:
 
     term: RandomTerm
     levels: pd.Index
+    pieces: tuple[pd.Index, ...]
     columns: tuple[str, ...]
     codes: Codes
     design: Matrix
@@ -63,30 +65,32 @@ class RandomBlock:
 
 def group_levels(
     columns: Sequence[pd.Series], names: Sequence[str]
-) -> tuple[Codes, pd.Index]:
+) -> tuple[Codes, tuple[pd.Index, ...]]:
     """Cross grouping columns without missing values into one factor.
 
     Returns
     -------
     codes : (n,) level of each row
-    levels : labels, ``a:b`` for crossed columns; ordered by the first column, then
-        by the second; combinations that do not occur have no level
+    pieces : for each column its label in each level. Levels are ordered by the first
+        column, then by the second; combinations that do not occur have no level
     """
     codes, labels = factorize(columns[0], names[0])
-    levels = level_labels(labels)
+    pieces = [level_labels(labels)]
     for column, name in zip(columns[1:], names[1:], strict=True):
         inner, labels = factorize(column, name)
-        inner_levels = level_labels(labels)
-        pairs, codes = np.unique(codes * len(inner_levels) + inner, return_inverse=True)
-        outer, nested = np.divmod(pairs, len(inner_levels))
-        levels = pd.Index(
-            [
-                f"{levels[i]}:{inner_levels[j]}"
-                for i, j in zip(outer, nested, strict=True)
-            ],
-            dtype=object,
-        )
-    return codes.astype(np.int64, copy=False), levels
+        pairs, codes = np.unique(codes * len(labels) + inner, return_inverse=True)
+        outer, nested = np.divmod(pairs, len(labels))
+        pieces = [piece[outer] for piece in pieces]
+        pieces.append(level_labels(labels)[nested])
+    return codes.astype(np.int64, copy=False), tuple(pieces)
+
+
+def joined_labels(pieces: Sequence[pd.Index]) -> pd.Index:
+    """Return the label of each level, ``a:b`` for crossed columns."""
+    if len(pieces) == 1:
+        return pieces[0]
+    labels = [":".join(parts) for parts in zip(*pieces, strict=True)]
+    return pd.Index(labels, dtype=object)
 
 
 def level_labels(levels: pd.Index) -> pd.Index:
@@ -94,13 +98,16 @@ def level_labels(levels: pd.Index) -> pd.Index:
 
     Examples
     --------
-    >>> list(level_labels(pd.Index([1.0, 2.0])))
-    ['1', '2']
+    >>> list(level_labels(pd.Index([1.0, 2.5])))
+    ['1', '2.5']
     """
-    values: AnyArray = levels.to_numpy()
-    if values.dtype.kind == "f" and np.all(values == np.floor(values)):
-        values = values.astype(np.int64)
-    return pd.Index([str(value) for value in values.tolist()], dtype=object)
+    labels = [
+        str(int(value))
+        if isinstance(value, float) and value.is_integer()
+        else str(value)
+        for value in levels.tolist()
+    ]
+    return pd.Index(labels, dtype=object)
 
 
 def check_blocks(blocks: Sequence[RandomBlock], source: str) -> None:
@@ -108,11 +115,19 @@ def check_blocks(blocks: Sequence[RandomBlock], source: str) -> None:
 
     Raises
     ------
-    DesignError : one level only; a coefficient of one group in two terms
+    DesignError : no coefficients; one level only; a coefficient of one group in two
+        terms
     """
     seen: dict[tuple[frozenset[str], str], RandomBlock] = {}
     for block in blocks:
         label = block.term.group_label
+        if block.k == 0:
+            raise DesignError(
+                f"The random term {block.term.source} has no coefficients.",
+                formula=source,
+                span=block.term.span,
+                hint=f"Write (1 | {label}), or drop the term.",
+            )
         if block.m < 2:
             raise DesignError(
                 f"Grouping by {label!r} needs at least 2 levels, got {block.m}.",

@@ -10,7 +10,7 @@ import pandas as pd
 from mixform._typing import Vector
 from mixform.design.model_matrix import Coded
 from mixform.errors import DesignError
-from mixform.formula import ModelFormula
+from mixform.formula import ModelFormula, readable
 
 
 def check_response(
@@ -27,7 +27,7 @@ def check_response(
     DesignError : the response is a factor, or has several columns
     """
     text, span = formula.response.text, formula.response.span
-    name = text.strip("`")
+    name = readable(formula.response.code)
     if name in columns and isinstance(columns[name].dtype, pd.CategoricalDtype):
         levels = columns[name].cat.categories
         if set(levels) <= {False, True} and levels.dtype != np.float64:

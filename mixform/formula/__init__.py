@@ -1,5 +1,8 @@
 """STRING -> TERMS: read the formula; this layer never sees data."""
 
+from mixform.formula.names import FUNCTIONS as FUNCTIONS
+from mixform.formula.names import alias as alias
+from mixform.formula.names import readable as readable
 from mixform.formula.parse import formulaic_formula as formulaic_formula
 from mixform.formula.parse import parse_formula as parse_formula
 from mixform.formula.terms import ModelFormula as ModelFormula

@@ -16,6 +16,7 @@ from formulaic import Formula, SimpleFormula
 from formulaic.errors import FormulaParsingError, FormulaSyntaxError
 
 from mixform.errors import FormulaError, Span, suggest
+from mixform.formula.names import readable
 from mixform.formula.scan import (
     closing_bracket,
     find_sign,
@@ -70,7 +71,9 @@ class _Reader:
         tilde = find_sign(self.source, 0, len(self.source), "~")
         if tilde < 0:
             raise self.error(
-                "The formula has no '~'.",
+                "The formula has no '~'."
+                if self.source.strip()
+                else "The formula is empty.",
                 (0, len(self.source)),
                 "Write the response left of it: y ~ x + (1 | group).",
             )
@@ -82,7 +85,12 @@ class _Reader:
                 "A formula has one '~' only.", (again, again + 1), "Remove this one."
             )
         self._read_sum(*right)
-        fixed = Part(text=" ".join(self.fixed) or "1", span=strip(self.source, *right))
+        span = strip(self.source, *right)
+        fixed = Part(
+            text=self.source[span[0] : span[1]],
+            code=" ".join(self.fixed) or "1",
+            span=span,
+        )
         return ModelFormula(
             source=self.source,
             response=response,
@@ -105,9 +113,20 @@ class _Reader:
                 (start, end),
                 "Random terms stand right of the '~'.",
             )
-        text = to_formulaic(self.source[start:end])
-        self._check(text, (start, end))
-        return Part(text=text, span=(start, end))
+        for position, sign in top_level(self.source, start, end):
+            if sign in "-*/^:%":
+                raise self.error(
+                    f"The response {self.source[start:end]!r} is not one column.",
+                    (position, position + 1),
+                    f"Write I({self.source[start:end]}) for arithmetic.",
+                )
+        return self._part((start, end))
+
+    def _part(self, span: Span) -> Part:
+        text = self.source[span[0] : span[1]]
+        code = to_formulaic(text)
+        self._check(code, span)
+        return Part(text=text, code=code, span=span)
 
     def _read_sum(self, start: int, end: int) -> None:
         for sign, begin, stop in split_sum(self.source, start, end):
@@ -151,26 +170,34 @@ class _Reader:
                 "An offset can only be added.", (start, end), "Write + offset(z)."
             )
         span = strip(self.source, opening + 1, end - 1)
-        text = to_formulaic(self.source[span[0] : span[1]])
-        self._check(text, span)
-        self.offsets.append(Part(text=text, span=span))
+        # As in R an offset is an expression: offset(2 * z) is no interaction.
+        text = self.source[span[0] : span[1]]
+        code = to_formulaic(f"I({text})")
+        self._check(code, span)
+        self.offsets.append(Part(text=text, code=code, span=span))
 
     def _read_bracket(self, sign: str, start: int, end: int) -> None:
         call = _CALL.match(self.source, start)
         bar = find_sign(self.source, start, end, "|")
-        if bar >= 0 or call is None:
-            bar = bar if bar >= 0 else start
+        if bar >= 0:
             raise self.error(
                 "A bar must stand inside brackets.",
                 (bar, bar + 1),
                 "Write the random term as (coefficients | group), e.g. (1 | id).",
             )
-        opening = call.end() - 1
-        if closing_bracket(self.source, opening, end) != end - 1:
+        if call is None:
             raise self.error(
                 "A random term can only be added to the model.",
                 (start, end),
-                "Put '+' before and after the bracket: y ~ x + (1 | id) + z.",
+                "Only '+' may stand between terms: y ~ x + (1 | id).",
+            )
+        opening = call.end() - 1
+        close = closing_bracket(self.source, opening, end)
+        if close != end - 1:
+            raise self.error(
+                "A random term can only be added to the model.",
+                strip(self.source, close + 1, end),
+                "Only '+' may follow the bracket: y ~ (1 | id) + z.",
             )
         if sign == "-":
             raise self.error(
@@ -249,8 +276,8 @@ class _Reader:
         calls = "|".join(map(re.escape, R_CALLS))
         text = re.sub(rf"\b(?:{calls}|C)\(\s*(`[^`]+`|[\w.]+)\s*\)", r"\1", text)
         groups: list[tuple[str, ...]] = []
-        for term in self._check(text, span, intercept=False):
-            factors = tuple(str(factor.expr) for factor in term.factors)
+        for term in self._check(to_formulaic(text), span, intercept=False):
+            factors = tuple(readable(str(factor.expr)) for factor in term.factors)
             if any(factor.eval_method.value != "lookup" for factor in term.factors):
                 raise self.error(
                     f"The grouping factor {':'.join(factors)!r} is not a column.",
@@ -267,7 +294,7 @@ class _Reader:
     def _check(self, text: str, span: Span, *, intercept: bool = True) -> SimpleFormula:
         try:
             parsed = formulaic_formula(text if intercept else f"{text} - 1")
-        except (FormulaSyntaxError, FormulaParsingError) as failure:
+        except (FormulaSyntaxError, FormulaParsingError, SyntaxError) as failure:
             raise self._explain(str(failure), text, span) from None
         if not isinstance(parsed, SimpleFormula):
             raise self.error("This is not one part of a formula.", span, "Remove it.")
@@ -276,13 +303,14 @@ class _Reader:
     def _explain(self, report: str, text: str, span: Span) -> FormulaError:
         """Turn formulaic's report, which marks its token, into ours."""
         reason, _, marked = _MARKS.sub("", report).partition("\n")
+        reason = readable(reason.removesuffix(" (<unknown>, line 1)"))
         place = marked.strip().find("⧛")
         unchanged = self.source[span[0] : span[1]] == text
         if place >= 0 and unchanged and not reason.startswith("Missing operator"):
             span = (span[0] + place, span[0] + place + 1)
-        reason = reason.replace("insuffient", "insufficient")
+        reason = reason.replace("insuffient", "insufficient").replace("`", "'")
         return self.error(
-            f"The formula cannot be read. {reason.replace('`', chr(39))}",
+            f"The formula cannot be read. {reason[:1].upper()}{reason[1:]}",
             span,
             "Terms are joined by + - : * / and **, functions are called f(x).",
         )

@@ -15,11 +15,13 @@ class Part:
 
     Attributes
     ----------
-    text : the part in formulaic's grammar
+    text : the part as the user wrote it
+    code : the part in formulaic's grammar
     span : where it stands in the formula
     """
 
     text: str
+    code: str
     span: Span
 
 

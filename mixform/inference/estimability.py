@@ -80,13 +80,16 @@ def _read_mapping(
 def _read_equations(
     text: str, names: Sequence[str]
 ) -> tuple[Matrix, Vector, tuple[str, ...]]:
-    # Names such as trt[T.b]:x are quoted for formulaic's parser, longest first.
+    # Names such as trt[T.b]:x get plain ones for formulaic's parser, longest first.
     known = sorted(names, key=len, reverse=True)
     pattern = "|".join(re.escape(name) for name in known)
-    edge = r"(?<![\w`\]\)]){}(?![\w`\[\(])"
-    quoted = re.sub(edge.format(f"({pattern})"), lambda match: f"`{match[1]}`", text)
+    plain = {name: f"_coefficient_{i}_" for i, name in enumerate(names)}
+    found = re.compile(rf"`({pattern})`|(?<![\w`\])])({pattern})(?![\w`\[(])")
+    hidden = found.sub(lambda match: plain[match[1] or match[2]], text)
     try:
-        constraints = LinearConstraints.from_spec(quoted, variable_names=names)
+        constraints = LinearConstraints.from_spec(
+            hidden, variable_names=list(plain.values())
+        )
     except (FormulaParsingError, FormulaSyntaxError, ValueError, KeyError) as failure:
         raise InferenceError(
             f"The contrast {text!r} cannot be read.",

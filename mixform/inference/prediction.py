@@ -11,9 +11,9 @@ from formulaic.errors import DataMismatchWarning
 
 from mixform._typing import Vector
 from mixform.design import Design, RandomBlock
-from mixform.design.frame import Table, as_numbers, is_missing, normalize
+from mixform.design.frame import Table, as_numbers, factorize, is_missing
 from mixform.design.model_matrix import code_part, variables_of
-from mixform.design.random import level_labels
+from mixform.design.random import joined_labels, level_labels
 from mixform.errors import DesignError, InferenceError, Span, suggest
 from mixform.estimate import Fit
 from mixform.formula import formulaic_formula
@@ -107,7 +107,7 @@ class _NewRows:
         needed = self._variables()
         self.columns = {n: self._column(n, fit.design) for n in needed}
         self.groups = {
-            name: table.column(name).reset_index(drop=True)
+            name: table.column(name)
             for block in self.blocks
             for name in block.term.group
         }
@@ -118,7 +118,7 @@ class _NewRows:
     def _variables(self) -> list[str]:
         design = self.fit.design
         parts = [design.fixed.coded.spec.formula]
-        parts += [formulaic_formula(f"0 + {o.text}") for o in design.formula.offsets]
+        parts += [formulaic_formula(f"0 + {o.code}") for o in design.formula.offsets]
         parts += [b.coded.spec.formula for b in self.blocks if b.coded is not None]
         names = dict.fromkeys(name for part in parts for name in variables_of(part))
         return list(names)
@@ -129,15 +129,18 @@ class _NewRows:
         if not isinstance(old.dtype, pd.CategoricalDtype):
             return pd.Series(as_numbers(raw, name))
         levels = old.cat.categories
-        new = normalize(raw, name)
-        unseen = [v for v in new.dropna().unique() if v not in set(levels)]
-        if unseen:
+        codes, values = factorize(raw, name)
+        labels = level_labels(values)
+        places = level_labels(levels).get_indexer(labels)
+        if (places < 0).any():
+            unseen = labels[int(np.argmin(places))]
             raise DesignError(
-                f"Column {name!r} has the level {unseen[0]!r}, which the fit has not "
+                f"Column {name!r} has the level {unseen!r}, which the fit has not "
                 "seen.",
-                hint=suggest(str(unseen[0]), levels, "Levels"),
+                hint=suggest(unseen, levels, "Levels"),
             )
-        return pd.Series(pd.Categorical(new, categories=levels))
+        codes = np.append(places, -1)[codes]  # code -1 reads the last entry
+        return pd.Series(pd.Categorical.from_codes(codes, categories=levels))
 
     def predict(self, new_levels: str) -> pd.Series:
         fit = self.fit
@@ -187,7 +190,7 @@ class _NewRows:
         design = self.fit.design
         total = np.zeros(int(self.complete.sum()))
         for part in design.formula.offsets:
-            formula = formulaic_formula(f"0 + {part.text}")
+            formula = formulaic_formula(f"0 + {part.code}")
             total += self._code(formula, part.span).sum(axis=1)
         if design.offset_is_array:
             raise InferenceError(
@@ -220,10 +223,16 @@ class _NewRows:
         effects[new] = 0.0 if new_levels == "population" else np.nan
         return np.einsum("ij,ij->i", design, effects)
 
-    def _levels(self, block: RandomBlock) -> tuple[np.ndarray, Sequence[str]]:
-        parts = [
-            level_labels(pd.Index(self.groups[name][self.complete]))
-            for name in block.term.group
-        ]
-        labels = [":".join(pieces) for pieces in zip(*parts, strict=True)]
-        return block.levels.get_indexer(pd.Index(labels, dtype=object)), labels
+    def _levels(self, block: RandomBlock) -> tuple[np.ndarray, pd.Index]:
+        """Return the level of each complete row, -1 if new, and its labels."""
+        pieces: list[pd.Index] = []
+        for name in block.term.group:
+            codes, values = pd.factorize(self.groups[name][self.complete])
+            pieces.append(level_labels(pd.Index(values))[codes])
+        known, new = _keys(block.pieces), _keys(pieces)
+        return known.get_indexer(new), joined_labels(pieces)
+
+
+def _keys(pieces: Sequence[pd.Index]) -> pd.Index:
+    # Joined labels would confuse a:b with c and a with b:c.
+    return pieces[0] if len(pieces) == 1 else pd.MultiIndex.from_arrays(list(pieces))

@@ -1,0 +1,144 @@
+"""The command line: what it prints, and one line on stderr for what is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import mixform as mf
+from mixform.cli import main
+
+FORMULA = "Reaction ~ Days + (Days | Subject)"
+
+
+@pytest.fixture
+def csv(tmp_path):
+    data = mf.datasets.load("sleepstudy")
+    data["w"] = 1.0 + data["Days"] % 2
+    data["trt"] = ["a", "b", "c"] * 60
+    path = tmp_path / "sleep.csv"
+    data.to_csv(path, index=False)
+    return str(path)
+
+
+def run(capsys, *arguments):
+    status = main(arguments)
+    return status, *capsys.readouterr()
+
+
+def test_built_in_data_set_is_fitted_and_printed(capsys):
+    status, out, err = run(capsys, FORMULA, "sleepstudy")
+    assert (status, err) == (0, "")
+    assert out == str(mf.fit(FORMULA, mf.datasets.load("sleepstudy"))) + "\n"
+
+
+def test_file_gives_what_the_built_in_data_set_gives(capsys, csv):
+    _, from_file, _ = run(capsys, FORMULA, csv)
+    _, built_in, _ = run(capsys, FORMULA, "SleepStudy")
+    assert from_file == built_in
+
+
+def test_parquet_file_is_read(capsys, tmp_path):
+    path = tmp_path / "sleep.parquet"
+    mf.datasets.load("sleepstudy").to_parquet(path)
+    status, out, _ = run(capsys, FORMULA, str(path))
+    assert status == 0
+    assert "REML criterion at convergence: 1743.6" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["--ml"], {"method": "ML"}),
+        (["--weights", "w"], {"weights": "w"}),
+        (["--offset", "w"], {"offset": "w"}),
+        (["--subset", "Days > 2"], {"subset": "Days > 2"}),
+        (["--missing", "raise"], {"missing": "raise"}),
+        (["--contrasts", "trt=sum"], {"contrasts": {"trt": "sum"}}),
+    ],
+    ids=str,
+)
+def test_option_is_the_argument_of_fit(capsys, csv, arguments, options):
+    formula = "Reaction ~ Days + trt + (1 | Subject)"
+    status, out, _ = run(capsys, formula, csv, *arguments)
+    assert status == 0
+    assert out == str(mf.fit(formula, csv, **options)) + "\n"
+
+
+def test_anova_and_random_effects_follow_on_request(capsys):
+    data = mf.datasets.load("sleepstudy")
+    m = mf.fit(FORMULA, data)
+    _, out, _ = run(capsys, FORMULA, "sleepstudy", "--anova", "--ranef")
+    assert str(m.anova()) in out
+    assert m.ranef().to_string(index=False) in out
+    _, out, _ = run(capsys, FORMULA, "sleepstudy", "--anova", "1")
+    assert str(m.anova(1)) in out
+
+
+def test_correlation_on_request(capsys):
+    _, out, _ = run(capsys, FORMULA, "sleepstudy", "--correlation")
+    assert "Correlation of fixed effects:" in out
+
+
+@pytest.mark.parametrize(("layout", "sign"), [("html", "<table"), ("latex", "tabular")])
+def test_other_formats(capsys, layout, sign):
+    arguments = [FORMULA, "sleepstudy", "--anova", "--ranef", "--format", layout]
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert out.count(sign) >= 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Reaction ~ Dys", "sleepstudy"], "Unknown column 'Dys' in formula."),
+        (
+            ["Reaction ~ (Days | Subject", "sleepstudy"],
+            "The bracket '(' is not closed.",
+        ),
+        ([FORMULA, "sleepstdy"], "There is no file and no built-in data set"),
+        ([FORMULA, "none.csv"], "There is no file 'none.csv'."),
+        ([FORMULA, "sleepstudy", "--weights", "w"], "Unknown column 'w'."),
+        ([FORMULA, "sleepstudy", "--contrasts", "a"], "--contrasts 'a' is not"),
+        ([FORMULA, "sleepstudy", "--subset", "Days >"], "subset='Days >' cannot be"),
+    ],
+    ids=str,
+)
+def test_error_is_one_line_and_status_2(capsys, arguments, message):
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"mixform: error: {message}")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+
+
+def test_error_names_the_column_of_the_formula(capsys):
+    _, _, err = run(capsys, "Reaction ~ Dys", "sleepstudy")
+    assert "(at 'Dys', column 12 of the formula) Did you mean 'Days'?" in err
+
+
+def test_missing_argument_is_status_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([FORMULA])
+    assert caught.value.code == 2
+    assert "usage: mixform" in capsys.readouterr().err
+
+
+def test_aliased_column_is_a_note_not_a_warning(capsys, csv):
+    status, out, err = run(capsys, "Reaction ~ Days + I(2 * Days) + (1 | Subject)", csv)
+    assert (status, err) == (0, "")
+    assert "dropped as combinations of other columns: I(2 * Days)" in out
+
+
+def test_module_runs_as_a_program():
+    program = [sys.executable, "-m", "mixform"]
+    done = subprocess.run(
+        [*program, "travel ~ 1 + (1 | Rail)", "Rail"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "REML criterion at convergence: 122.2" in done.stdout
