@@ -18,6 +18,7 @@ from mixform.errors import (
 )
 from mixform.estimate import Control, Fit, estimate, resolve_control
 from mixform.formula import parse_formula
+from mixform.progress import SearchProgress
 from mixform.result import Result
 
 METHODS = ("REML", "ML")
@@ -36,22 +37,24 @@ def fit(
     missing: Literal["drop", "raise"] = "drop",
     start: object = None,
     control: Control | Mapping[str, object] | None = None,
+    progress: bool | None = None,
 ) -> Result:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
 
     Parameters
     ----------
-    formula : as lme4's: ``"y ~ trt * time + (1 + time | id)"``; random terms ``(1 | g)``,
-        ``(x || g)``, ``(1 | a/b)``, ``(1 | a:b)``, ``diag(x | g)``; the rest is
-        formulaic's grammar with R's ``I(x^2)``, ``factor(x)``, ``offset(z)`` and ``.``
-    data : pandas, polars or pyarrow table, mapping of columns, or path to CSV or Parquet
+    formula : as lme4's: ``"y ~ trt * time + (1 + time | id)"``; random terms
+        ``(1 | g)``, ``(x || g)``, ``(1 | a/b)``, ``(1 | a:b)``; the rest is formulaic's
+        grammar with R's ``I(x^2)``, ``factor(x)``, ``offset(z)`` and ``.``
+    data : pandas, polars or pyarrow table, mapping of columns, path to CSV or Parquet
     method : "REML" or "ML"
-    weights, offset : column name, or one value for each row; Var(e_i) = sigma^2 / w_i
-    contrasts : factor -> "treatment", "sum", "helmert", "poly" or matrix (levels, columns)
+    weights, offset : column name, or a value for each row; Var(e_i) = sigma^2 / w_i
+    contrasts : factor -> "treatment", "sum", "helmert", "poly" or a matrix
     subset : boolean for each row, or a condition on the columns as a string
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
     start : theta (t,) to start from, as `Result.theta`
     control : options of the search, `Control` or a mapping of its fields
+    progress : show a bar; None after a few seconds, if tqdm is installed
 
     Raises
     ------
@@ -76,7 +79,10 @@ def fit(
         missing=missing,
     )
     control = resolve_control(control)
-    record = estimate(design, method=method, start=start, control=control)
+    with SearchProgress(progress) as bar:
+        record = estimate(
+            design, method=method, control=control, start=start, progress=bar
+        )
     _warn(record)
     return Result(record)
 

@@ -11,7 +11,9 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def block(language):
-    return re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)[1]
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found
+    return found[1]
 
 
 def test_example_prints_the_output_shown():

@@ -8,11 +8,13 @@ negative eigenvalue there is a direction to leave along.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mixform._typing import Matrix, Vector
+from mixform.covariance import Structure
 from mixform.errors import SolverError
 from mixform.estimate.criterion import (
     Evaluation,
@@ -22,6 +24,7 @@ from mixform.estimate.criterion import (
     gradient,
 )
 from mixform.estimate.problem import Problem
+from mixform.estimate.trust_region import minimize
 
 #: A pivot of T on the scaled problem that is tried as zero.
 SMALL_PIVOT = 0.03
@@ -29,6 +32,8 @@ SMALL_PIVOT = 0.03
 PROBE = 1e-4
 #: An eigenvalue of S above this, relative to its trace part, counts as not negative.
 EIGENVALUE_TOLERANCE = 1e-5
+#: Curvature of the criterion by theta that is nothing but rounding.
+FLAT = 1e-16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,12 +55,13 @@ class Certificate:
 
 
 def snap_to_boundary(
-    problem: Problem, theta: Vector, here: Evaluation
+    problem: Problem, theta: Vector, here: Evaluation, *, polish: bool = False
 ) -> tuple[Vector, Evaluation, int]:
     """Put variances that are zero but for rounding exactly at zero.
 
     A block whose T has a small pivot is replaced by the singular one next to it, if
-    the criterion is no higher there.
+    the criterion is no higher there; with ``polish``, no higher at the minimum of the
+    boundary next to it.
 
     Returns
     -------
@@ -69,19 +75,39 @@ def snap_to_boundary(
         pivots = np.sort(np.abs(np.asarray(T.diagonal())))
         if float(pivots[0]) > SMALL_PIVOT or not np.any(T):
             continue
-        for size in pivots[pivots <= SMALL_PIVOT][::-1]:
-            if size == 0.0 and not _has_loose_column(T):
-                continue
+        for Sigma, tolerance in _singular_neighbors(structure, T):
             trial = theta.copy()
-            tolerance = 1.000001 * size**2 + 1e-14 * float(np.max(T**2))
-            trial[where] = structure.from_covariance(T @ T.T, tolerance)
+            trial[where] = structure.from_covariance(Sigma, tolerance)
             there = evaluate(problem, trial)
             count += 1
-            noise = 1e-13 * (problem.n + abs(here.criterion))
-            if there.criterion <= here.criterion + max(1e-9, noise):
+            limit = here.criterion + max(1e-9, here.noise)
+            if there.criterion > limit and polish:
+                # A zero column stays zero: this searches the boundary near by.
+                search = minimize(problem, trial, tolerance=1e-9, max_evaluations=30)
+                trial, there = search.theta, search.evaluation
+                count += search.n_evaluations
+            if there.criterion <= limit:
                 theta, here = trial, there
                 break
     return theta, here, count
+
+
+def _singular_neighbors(
+    structure: Structure, T: Matrix
+) -> Iterator[tuple[Matrix, float]]:
+    """Yield singular covariances near T T', and what counts as zero in them.
+
+    First the nearest one, then those with small pivots of T at zero.
+    """
+    left, sizes, _ = np.linalg.svd(T)
+    small = sizes <= SMALL_PIVOT
+    if structure.couples and np.any(sizes[small] > 0.0) and not np.all(small):
+        solid = left[:, ~small] * sizes[~small]
+        yield solid @ solid.T, 1e-14 * float(sizes[0]) ** 2
+    pivots = np.sort(np.abs(np.asarray(T.diagonal())))
+    for size in pivots[pivots <= SMALL_PIVOT][::-1]:
+        if size > 0.0 or _has_loose_column(T):
+            yield T @ T.T, 1.000001 * size**2 + 1e-14 * float(np.max(T**2))
 
 
 def _has_loose_column(T: Matrix) -> bool:
@@ -115,7 +141,7 @@ def interior_parameters(problem: Problem, theta: Vector) -> np.ndarray:
         zero = ~np.any(T, axis=0)
         dT = structure.derivatives(theta[where], block.k)
         moves = np.any(dT != 0.0, axis=1)  # (t, k): which columns each moves
-        interior[where] = ~np.all(~moves | zero, axis=1)
+        interior[where] = np.asarray(moves & ~zero).any(axis=1)
     return interior
 
 
@@ -125,10 +151,7 @@ def certify(problem: Problem, theta: Vector, here: Evaluation) -> Certificate:
         return Certificate(
             predicted_decrease=0.0, smallest_eigenvalue=np.inf, direction=None
         )
-    interior = interior_parameters(problem, theta)
-    g = gradient(here, theta)[interior]
-    A = average_information(here, theta)[np.ix_(interior, interior)]
-    predicted = _newton_decrease(A, g)
+    predicted = _decrease_left(problem, theta, here)
     best = Certificate(
         predicted_decrease=predicted, smallest_eigenvalue=np.inf, direction=None
     )
@@ -141,12 +164,16 @@ def certify(problem: Problem, theta: Vector, here: Evaluation) -> Certificate:
     return best
 
 
-def _newton_decrease(A: Matrix, g: Vector) -> float:
-    if len(g) == 0:
+def _decrease_left(problem: Problem, theta: Vector, here: Evaluation) -> float:
+    """Return the decrease that the average information predicts inside the face."""
+    interior = interior_parameters(problem, theta)
+    if not np.any(interior):
         return 0.0
+    g = gradient(here, theta)[interior]
+    A = average_information(here, theta)[np.ix_(interior, interior)]
     values, vectors = np.linalg.eigh(A)
     along = vectors.T @ g
-    floor = 1e-12 * max(float(values[-1]), 1e-300)
+    floor = max(1e-12 * float(values[-1]), FLAT)
     return 0.5 * float(np.sum(along**2 / np.maximum(values, floor)))
 
 

@@ -21,8 +21,8 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import SolverError
-from mixform.estimate.problem import Problem, split_blocks
-from mixform.mme import Factor, apply_blocks
+from mixform.estimate.problem import Problem
+from mixform.mme import Factor
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
 
@@ -66,11 +66,22 @@ class Evaluation:
         df = self.problem.residual_df
         return self.logdets + df * (1.0 + LOG_2_PI + float(np.log(self.r2 / df)))
 
+    @property
+    def noise(self) -> float:
+        """Size of the rounding error of the criterion.
+
+        r^2 is what is left of y'y: where the random effects explain nearly all, its
+        leading digits have cancelled.
+        """
+        problem = self.problem
+        cancelled = 1e-15 * problem.residual_df * problem.yty / self.r2
+        return 1e-13 * (problem.n + abs(self.criterion)) + cancelled
+
     @cached_property
     def _ZtVinvW(self) -> Matrix:
         """Z'V^-1 [X, y], (q, p + 1)."""
         problem = self.problem
-        LambdaV = apply_blocks(self.T, problem.blocks, self.V, transpose=False)
+        LambdaV = problem.equations.Lambda_dot(self.T, self.V)
         return problem.ZtW - problem.equations.ZtZ_dot(LambdaV)
 
     @property
@@ -92,16 +103,15 @@ class Evaluation:
         """
         problem = self.problem
         traces = self.factor.traces()
-        g = split_blocks(self.ZtRinve, problem.blocks)
-        u = split_blocks(self.u, problem.blocks)
-        quadratic = tuple(-2.0 * (g_j.T @ u_j) for g_j, u_j in zip(g, u, strict=True))
+        level_sums = problem.equations.level_sums
+        products = level_sums(self.ZtRinve[:, None], self.u[:, None])
+        quadratic = tuple(-2.0 * product for product in products)
         if not problem.reml or problem.p == 0:
             return tuple(2.0 * trace for trace in traces), quadratic
-        K = split_blocks(self.ZtVinvX @ self.R_inverse, problem.blocks)
-        V = split_blocks(self.V[:, :-1] @ self.R_inverse, problem.blocks)
+        K, V = self.ZtVinvX @ self.R_inverse, self.V[:, :-1] @ self.R_inverse
         determinants = tuple(
-            2.0 * (trace - _level_sums(K_j, V_j))
-            for trace, K_j, V_j in zip(traces, K, V, strict=True)
+            2.0 * (trace - correction)
+            for trace, correction in zip(traces, level_sums(K, V), strict=True)
         )
         return determinants, quadratic
 
@@ -120,7 +130,7 @@ def evaluate_at(problem: Problem, T: tuple[Matrix, ...]) -> Evaluation:
     """
     p = problem.p
     factor = problem.equations.factor(T)
-    LambdaZtW = apply_blocks(T, problem.blocks, problem.ZtW, transpose=True)
+    LambdaZtW = problem.equations.Lambda_dot(T, problem.ZtW, transpose=True)
     V = factor.solve(LambdaZtW)
     # [X, y]'V^-1[X, y]; X is orthonormal and orthogonal to y before Z enters.
     WtVinvW = -(LambdaZtW.T @ V)
@@ -152,15 +162,6 @@ def evaluate_at(problem: Problem, T: tuple[Matrix, ...]) -> Evaluation:
     )
 
 
-def _level_sums(A: Stack, B: Stack) -> Matrix:
-    """Return sum over levels of A_l B_l' for A, B (m, k, p)."""
-    k = A.shape[1]
-    if k == 1:
-        return np.array([[np.vdot(A, B)]])
-    by_coefficient = A.transpose(1, 0, 2).reshape(k, -1)
-    return by_coefficient @ B.transpose(1, 0, 2).reshape(k, -1).T
-
-
 def chain_to_theta(
     problem: Problem, theta: Vector, factor_gradients: tuple[Matrix, ...]
 ) -> Vector:
@@ -180,11 +181,37 @@ def chain_to_theta(
 
 def gradient(evaluation: Evaluation, theta: Vector) -> Vector:
     """Return the exact gradient of the criterion by theta, (t,)."""
+    return chain_to_theta(evaluation.problem, theta, _gradient_by_T(evaluation))
+
+
+def _gradient_by_T(evaluation: Evaluation) -> tuple[Matrix, ...]:
     determinants, quadratic = evaluation.factor_gradients
-    total = tuple(
+    return tuple(
         d + q / evaluation.sigma2 for d, q in zip(determinants, quadratic, strict=True)
     )
-    return chain_to_theta(evaluation.problem, theta, total)
+
+
+def em_step(evaluation: Evaluation, theta: Vector) -> Vector:
+    """Return theta (t,) after one step of expectation-maximization.
+
+    Sigma - Sigma S Sigma / m, S = dcriterion / dSigma (Laird and Ware 1982, Biometrics
+    38, 963). From variances that are too large it lands close to the optimum, where
+    the average information, too small there, would throw the search far off.
+    """
+    problem = evaluation.problem
+    out = np.empty_like(theta)
+    for structure, where, block, T, G in zip(
+        problem.structures,
+        problem.theta_slices,
+        problem.blocks,
+        evaluation.T,
+        _gradient_by_T(evaluation),
+        strict=True,
+    ):
+        change = T @ T.T @ G @ T.T / (2.0 * block.m)  # G = 2 S T
+        Sigma = T @ T.T - (change + change.T) / 2.0
+        out[where] = structure.from_covariance(Sigma, 0.0)
+    return out
 
 
 def dSigma(evaluation: Evaluation, theta: Vector) -> list[Stack]:
@@ -207,18 +234,9 @@ def average_information(evaluation: Evaluation, theta: Vector) -> Matrix:
     because the criterion is -2 log L.
     """
     problem = evaluation.problem
-    a = split_blocks(evaluation.ZtRinve, problem.blocks)
-    H = np.zeros((len(evaluation.u), len(theta)))
-    start = 0
-    for where, stack, a_j in zip(
-        problem.theta_slices, dSigma(evaluation, theta), a, strict=True
-    ):
-        # (m, k) (k, k*t) -> (m*k, t): row (l, a) is sum_b a[l, b] dSigma[t, b, a]
-        product = a_j @ stack.transpose(1, 2, 0).reshape(a_j.shape[1], -1)
-        H[start : start + a_j.size, where] = product.reshape(a_j.size, -1)
-        start += a_j.size
+    H = problem.equations.level_products(dSigma(evaluation, theta), evaluation.ZtRinve)
     ZtZ_H = problem.equations.ZtZ_dot(H)
-    F_u = apply_blocks(evaluation.T, problem.blocks, ZtZ_H, transpose=True)
+    F_u = problem.equations.Lambda_dot(evaluation.T, ZtZ_H, transpose=True)
     quadratic = H.T @ ZtZ_H - F_u.T @ evaluation.factor.solve(F_u)
     if problem.p:
         F_x = problem.ZtX.T @ H - evaluation.V[:, :-1].T @ F_u
@@ -227,3 +245,20 @@ def average_information(evaluation: Evaluation, theta: Vector) -> Matrix:
     linear = H.T @ evaluation.ZtRinve
     A = (quadratic - np.outer(linear, linear) / evaluation.r2) / evaluation.sigma2
     return (A + A.T) / 2.0
+
+
+def information_bound(evaluation: Evaluation, theta: Vector) -> Vector:
+    """Return a lower bound of the diagonal of the expected information, (t,).
+
+    tr(P~ dV P~ dV) >= tr(P~ dV)^2 / rank(dV), by Cauchy and Schwarz. Where a variance
+    is far too large the average information is far below the expected one, and a
+    search that trusts it jumps across zero and back.
+    """
+    problem = evaluation.problem
+    traces = chain_to_theta(problem, theta, evaluation.factor_gradients[0])
+    ranks = np.empty(len(theta))
+    for structure, where, block in zip(
+        problem.structures, problem.theta_slices, problem.blocks, strict=True
+    ):
+        ranks[where] = block.m * (2 if structure.couples and block.k > 1 else 1)
+    return traces**2 / ranks

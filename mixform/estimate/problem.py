@@ -16,7 +16,13 @@ from mixform._typing import Matrix, Vector
 from mixform.covariance import STRUCTURES, Structure
 from mixform.design import Design
 from mixform.errors import DesignError
-from mixform.mme import DenseEquations, Equations, ZBlock, Zt_dot
+from mixform.estimate.identification import (
+    require_identified,
+    require_outside_X,
+    require_size,
+    require_variation,
+)
+from mixform.mme import Equations, ZBlock, build_equations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,7 +93,7 @@ class Problem:
         )
 
 
-def build_problem(design: Design, *, reml: bool) -> Problem:
+def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Problem:
     """Scale the design and form its cross-products, once.
 
     Raises
@@ -101,13 +107,16 @@ def build_problem(design: Design, *, reml: bool) -> Problem:
         y = y * root_weights
     Q = design.fixed.Q
     n, p = Q.shape
+    unit = float(np.abs(y).max()) or 1.0  # so that squares neither over- nor underflow
+    require_size(design, unit)
+    y = y / unit
     projection = Q.T @ y
     rest = y - Q @ projection
     again = Q.T @ rest  # once more: what rounding left behind
     projection = projection + again
     rest -= Q @ again
     y_scale = float(np.sqrt(rest @ rest / (n - p)))
-    _require_variation(design, y, y_scale)
+    require_variation(design, y, y_scale)
     rest /= y_scale
     blocks, Z_scales = _scaled_blocks(design, root_weights)
     structures = tuple(STRUCTURES[b.term.structure] for b in design.blocks)
@@ -115,8 +124,10 @@ def build_problem(design: Design, *, reml: bool) -> Problem:
     ends = np.cumsum([0, *sizes]).tolist()
     for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
         if block.precision is None and block.m * block.k >= n:
-            _require_identified(block, structure, design, term.term.span)
-    ZtW = Zt_dot(blocks, np.column_stack([Q, rest]))
+            require_identified(block, structure, design, term.term.span)
+    equations = build_equations(blocks, backend)
+    ZtW = equations.Zt_dot(np.column_stack([Q, rest]))
+    require_outside_X(blocks, ZtW[:, :p], design)
     weights = design.weights
     return Problem(
         n=n,
@@ -125,30 +136,14 @@ def build_problem(design: Design, *, reml: bool) -> Problem:
         blocks=blocks,
         structures=structures,
         theta_slices=tuple(map(slice, ends[:-1], ends[1:])),
-        equations=DenseEquations(blocks),
+        equations=equations,
         ZtW=ZtW,
         yty=float(rest @ rest),
         logdet_R=0.0 if weights is None else -float(np.log(weights).sum()),
         logdet_P=0.0,
-        y_scale=y_scale,
+        y_scale=y_scale * unit,
         Z_scales=Z_scales,
-        projection=projection,
-    )
-
-
-def _require_variation(design: Design, y: Vector, y_scale: float) -> None:
-    text, span = design.formula.response.text, design.formula.response.span
-    size = float(np.sqrt(y @ y / len(y)))
-    if y_scale > 1e-13 * size:
-        return
-    constant = bool(np.all(design.y == design.y[0]))
-    raise DesignError(
-        f"The response {text!r} is constant."
-        if constant
-        else f"The fixed effects fit the response {text!r} exactly.",
-        formula=design.formula.source,
-        span=span,
-        hint="There is no variance left to estimate; check the response column.",
+        projection=projection * unit,
     )
 
 
@@ -172,45 +167,9 @@ def _scaled_blocks(
             )
         if not STRUCTURES[block.term.structure].scales_columns:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
-        blocks.append(
-            ZBlock(codes=block.codes, design=values / scale, m=block.m, k=block.k)
-        )
+        blocks.append(ZBlock(codes=block.codes, design=values / scale, m=block.m))
         scales.append(scale)
     return tuple(blocks), tuple(scales)
-
-
-def _require_identified(
-    block: ZBlock, structure: Structure, design: Design, span: tuple[int, int]
-) -> None:
-    """Refuse a term that has a covariance equal to the residual's.
-
-    With C_l = Z_l'Z_l of level l, the distance of the identity from all
-    Z_l S Z_l', S in the structure's span, is n - v'N^-1 v with N_ab = sum_l
-    tr(S_a C_l S_b C_l) and v_a = sum_l tr(S_a C_l); zero means confounded.
-    """
-    basis = structure.spanning(block.k)
-    C = np.empty((block.m, block.k, block.k))
-    for a in range(block.k):
-        for b in range(block.k):
-            products = block.design[:, a] * block.design[:, b]
-            C[:, a, b] = np.bincount(block.codes, products, minlength=block.m)
-    N = np.einsum("iab,lbc,jcd,lda->ij", basis, C, basis, C, optimize=True)
-    v = np.einsum("iab,lba->i", basis, C)
-    values, vectors = np.linalg.eigh(N)
-    solvable = values > 1e-10 * values[-1]
-    along = vectors[:, solvable].T @ v
-    n_rows = len(block.codes)
-    distance = n_rows - float(np.sum(along**2 / values[solvable]))
-    if distance > 1e-8 * n_rows:
-        return
-    label = design.formula.source[span[0] : span[1]]
-    raise DesignError(
-        f"The random term {label} has {block.m * block.k} effects for {n_rows} "
-        "rows: its variance cannot be told from the residual variance.",
-        formula=design.formula.source,
-        span=span,
-        hint="Drop the term; it needs groups with more rows than coefficients.",
-    )
 
 
 def split_blocks(array: Matrix, blocks: Sequence[ZBlock]) -> list[Matrix]:

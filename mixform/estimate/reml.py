@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -23,7 +23,13 @@ from mixform.estimate.criterion import Evaluation, evaluate
 from mixform.estimate.fit import Convergence, Fit
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
-from mixform.mme import apply_blocks
+
+#: Called with the count of evaluations, the criterion and theta.
+Trace = Callable[[int, float, Vector], None]
+
+#: Evaluations after which a search is interrupted to see whether it follows the valley
+#: beside a singular covariance, where turning T's columns costs nothing.
+PATIENCE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +40,18 @@ class Control:
     ----------
     tolerance : predicted decrease of the criterion at which to stop, deviance units
     max_evaluations : of the criterion, in all
+    backend : "dense" or "sparse" solver of the mixed model equations; "auto" chooses
+        by the number of random effects
     certified_decrease : predicted decrease up to which the optimum is certified
-    trace : print the criterion and theta after each evaluation
+    trace : True prints the count, the criterion and theta after each evaluation; a
+        function is called with them (theta on the scaled problem)
     """
 
     tolerance: float = 1e-9
     max_evaluations: int = 1000
+    backend: str = "auto"
     certified_decrease: float = 1e-6
-    trace: bool = False
+    trace: bool | Trace = False
 
     def __post_init__(self) -> None:
         if not self.tolerance > 0.0 or not self.certified_decrease > 0.0:
@@ -65,7 +75,12 @@ def resolve_control(control: Control | Mapping[str, object] | None) -> Control:
 
 
 def estimate(
-    design: Design, *, method: str, start: object = None, control: Control
+    design: Design,
+    *,
+    method: str,
+    control: Control,
+    start: object = None,
+    progress: Trace | None = None,
 ) -> Fit:
     """Fit the model.
 
@@ -75,30 +90,49 @@ def estimate(
     method : "REML" or "ML"
     start : (t,) theta to start from, in the user's units, as `Result.theta`
     control : options of the search
+    progress : called with the count, the criterion and theta after each evaluation
     """
-    problem = build_problem(design, reml=method == "REML")
+    problem = build_problem(design, reml=method == "REML", backend=control.backend)
     theta = problem.start() if start is None else _scaled_start(problem, start)
-    theta, here, certificate, count = _search(problem, theta, control)
+    traces = [t for t in (_tracer(control.trace), progress) if t is not None]
+    theta, here, certificate, count = _search(
+        problem, theta, control, traces, by_em=start is None
+    )
     interior = interior_parameters(problem, theta)
     return _record(design, method, theta, here, interior, certificate, count, control)
 
 
 def _search(
-    problem: Problem, theta: Vector, control: Control
+    problem: Problem,
+    theta: Vector,
+    control: Control,
+    traces: list[Trace],
+    *,
+    by_em: bool,
 ) -> tuple[Vector, Evaluation, Certificate, int]:
     """Search, make the boundary exact, and leave it where it is a false zero."""
     count = 0
-    trace = _print_trace if control.trace else None
+
+    def trace(n_here: int, criterion: float, where: Vector) -> None:
+        for call in traces:
+            call(count + n_here, criterion, where)
+
     while True:
         search = minimize(
             problem,
             theta,
             tolerance=control.tolerance,
-            max_evaluations=max(control.max_evaluations - count, 1),
-            trace=trace,
+            max_evaluations=min(max(control.max_evaluations - count, 1), PATIENCE),
+            by_em=by_em and count == 0,
+            trace=trace if traces else None,
         )
         count += search.n_evaluations
-        theta, here, extra = snap_to_boundary(problem, search.theta, search.evaluation)
+        theta, here, extra = snap_to_boundary(
+            problem,
+            search.theta,
+            search.evaluation,
+            polish=search.n_evaluations >= PATIENCE,
+        )
         count += extra
         signed = canonical_signs(problem, theta)
         if np.any(signed != theta):
@@ -119,6 +153,12 @@ def _search(
         ):
             continue  # a fresh search, the secant forgotten
         return theta, here, certificate, count
+
+
+def _tracer(trace: bool | Trace) -> Trace | None:
+    if isinstance(trace, bool):
+        return _print_trace if trace else None
+    return trace
 
 
 def _print_trace(count: int, criterion: float, theta: Vector) -> None:
@@ -169,7 +209,7 @@ def _record(
     R = design.fixed.R
     beta = np.linalg.solve(R, problem.projection + problem.y_scale * here.beta)
     half = np.linalg.solve(R, here.R_inverse)
-    b_scaled = apply_blocks(here.T, problem.blocks, here.u[:, None], transpose=False)
+    b_scaled = problem.equations.Lambda_dot(here.T, here.u[:, None])
     b = tuple(
         problem.y_scale * part / scale
         for part, scale in zip(

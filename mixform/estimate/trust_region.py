@@ -18,10 +18,15 @@ from mixform._typing import Matrix, Vector
 from mixform.estimate.criterion import (
     Evaluation,
     average_information,
+    em_step,
     evaluate,
     gradient,
+    information_bound,
 )
 from mixform.estimate.problem import Problem
+
+#: How far the average information may fall below the expected one's lower bound.
+SHORTFALL = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +53,7 @@ def minimize(
     *,
     tolerance: float,
     max_evaluations: int,
+    by_em: bool = False,
     trace: Callable[[int, float, Vector], None] | None = None,
 ) -> Search:
     """Search for a minimum of the criterion from theta.
@@ -57,20 +63,25 @@ def minimize(
     theta : (t,) start
     tolerance : predicted decrease of the criterion at which to stop
     max_evaluations : of the criterion
+    by_em : make the first step one of expectation-maximization, which is safe from a
+        start that knows nothing of the data
     trace : called with the count, the criterion and theta after each evaluation
     """
     search = _State(problem, theta, trace)
     if len(theta) == 0:
         return search.end(finished=True)
+    if by_em and max_evaluations > 1:
+        search.jump(em_step(search.here, theta))
     search.differentiate()
-    radius = 1.0
+    radius = max(1.0, 0.1 * float(np.linalg.norm(theta)))
     while search.count < max_evaluations:
         step, predicted, inside = trust_region_step(search.hessian, search.g, radius)
-        if not np.any(step):
+        noise = search.here.noise
+        # Flat but for rounding, or nothing left that another step could gain.
+        if predicted <= (1e-4 * tolerance if inside else 1e-2 * noise):
             return search.end(finished=True)
         there = search.evaluate(step)
         decrease = search.here.criterion - there.criterion
-        noise = 1e-13 * (problem.n + abs(search.here.criterion))
         if inside and predicted <= tolerance:
             if decrease >= -noise:
                 search.theta, search.here = search.theta + step, there
@@ -106,9 +117,14 @@ class _State:
             self.trace(self.count, there.criterion, self.theta + step)
         return there
 
+    def jump(self, theta: Vector) -> None:
+        step = theta - self.theta
+        self.here = self.evaluate(step)
+        self.theta = theta
+
     def differentiate(self) -> None:
         self.g = gradient(self.here, self.theta)
-        self.A = average_information(self.here, self.theta)
+        self.A = _information(self.here, self.theta)
         self.B = np.zeros_like(self.A)
 
     @property
@@ -126,7 +142,7 @@ class _State:
         self.theta = self.theta + step
         self.here = there
         g_old, self.g = self.g, gradient(there, self.theta)
-        self.A = average_information(there, self.theta)
+        self.A = _information(there, self.theta)
         self.B = _secant_update(self.B, step, self.g - g_old, self.A)
 
     def end(self, *, finished: bool) -> Search:
@@ -136,6 +152,14 @@ class _State:
             n_evaluations=self.count,
             finished=finished,
         )
+
+
+def _information(evaluation: Evaluation, theta: Vector) -> Matrix:
+    """Return the average information, raised where it is far below the expected."""
+    A = average_information(evaluation, theta)
+    short = information_bound(evaluation, theta) / SHORTFALL - A.diagonal()
+    A.flat[:: len(A) + 1] += np.maximum(short, 0.0)
+    return A
 
 
 def _next_radius(radius: float, step: Vector, ratio: float) -> float:
@@ -191,7 +215,11 @@ def trust_region_step(
         newton = np.where(flat, 0.0, -along / np.where(flat, 1.0, values))
         if np.linalg.norm(newton) <= radius:
             return vectors @ newton, -0.5 * float(along @ newton), True
-    shift = max(0.0, -lowest) + 1e-14 * max(largest, 1e-300)
+    # From below: |s(shift)| >= |g| / (largest + shift), and H + shift I >= 0.
+    shift = max(
+        max(0.0, -lowest) + 1e-14 * max(largest, 1e-300),
+        float(np.linalg.norm(along)) / radius - largest,
+    )
     s, length = -along, np.inf
     # Newton on 1/radius - 1/|s(shift)|, monotone from the left (More, Sorensen 1983).
     for _ in range(60):

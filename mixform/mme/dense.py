@@ -6,13 +6,12 @@ a sparse solver up. No numba is imported.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
-from mixform._typing import Matrix, Stack
+from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import SolverError
 from mixform.mme.equations import ZBlock
 
@@ -26,20 +25,20 @@ class DenseEquations:
     Parameters
     ----------
     blocks : the random terms
-
-    Raises
-    ------
-    SolverError : the full matrices would not fit into memory
     """
 
     name = "dense"
+
+    @staticmethod
+    def bytes_for(q: int) -> float:
+        """Return the memory that q random effects need."""
+        return 8.0 * N_ARRAYS * q * q
 
     def __init__(self, blocks: Sequence[ZBlock]) -> None:
         self.blocks = tuple(blocks)
         sizes = [block.m * block.k for block in blocks]
         self.q = sum(sizes)
         self.starts = [sum(sizes[:j]) for j in range(len(sizes) + 1)]
-        _require_memory(self.q)
         self.ZtZ = self._cross_products()
         self.P = self._precisions()
 
@@ -101,9 +100,73 @@ class DenseEquations:
             )
         return DenseFactor(self, ZtZ_Lambda, lower)
 
+    def Zt_dot(self, W: Matrix) -> Matrix:
+        """Return Z'W (q, r) for W (n, r), rows scaled by R^-1/2 as Z's are."""
+        out = np.empty((self.q, W.shape[1]))
+        for j, block in enumerate(self.blocks):
+            for c in range(block.k):
+                weighted = W * block.design[:, [c]]
+                for column in range(W.shape[1]):
+                    out[self.starts[j] + c : self.starts[j + 1] : block.k, column] = (
+                        np.bincount(block.codes, weighted[:, column], block.m)
+                    )
+        return out
+
     def ZtZ_dot(self, H: Matrix) -> Matrix:
         """Return Z'R^-1Z H for H (q, r)."""
         return self.ZtZ @ H
+
+    def Lambda_dot(
+        self, T: Sequence[Matrix], B: Matrix, *, transpose: bool = False
+    ) -> Matrix:
+        """Return Lambda B, or Lambda' B, for B (q, r)."""
+        out = np.empty_like(B)
+        for part, result, block, factor in zip(
+            self._split(B), self._split(out), self.blocks, T, strict=True
+        ):
+            if block.k == 1:
+                np.multiply(part, factor[0, 0], out=result)
+            else:
+                side = factor.T if transpose else factor
+                product = side @ part.reshape(block.m, block.k, -1)
+                result[:] = product.reshape(result.shape)
+        return out
+
+    def level_sums(self, A: Matrix, B: Matrix) -> tuple[Matrix, ...]:
+        """Return for each block the sum over levels of A_l B_l', for A, B (q, r)."""
+        sums: list[Matrix] = []
+        for left, right, block in zip(
+            self._split(A), self._split(B), self.blocks, strict=True
+        ):
+            k, r = block.k, A.shape[1]
+            if k == 1:
+                sums.append(np.array([[np.vdot(left, right)]]))
+            else:
+                crossed = left.reshape(-1, k * r).T @ right.reshape(-1, k * r)
+                sums.append(np.einsum("apbp->ab", crossed.reshape(k, r, k, r)))
+        return tuple(sums)
+
+    def level_products(self, stacks: Sequence[Stack], a: Vector) -> Matrix:
+        """Return (q, t) with columns (I_m (x) S) a_j for each S of each stack."""
+        out = np.zeros((self.q, sum(len(stack) for stack in stacks)))
+        column = 0
+        for part, result, block, stack in zip(
+            self._split(a), self._split(out), self.blocks, stacks, strict=True
+        ):
+            t = len(stack)
+            # (m, k) (k, k*t) -> (m*k, t): entry (l, x) is sum_y S[x, y] a[l, y]
+            side = stack.transpose(2, 1, 0).reshape(block.k, -1)
+            product = part.reshape(block.m, block.k) @ side
+            result[:, column : column + t] = product.reshape(-1, t)
+            column += t
+        return out
+
+    def _split(self, array: Matrix) -> list[Matrix]:
+        """Return views of the blocks' rows."""
+        return [
+            array[start:end]
+            for start, end in zip(self.starts[:-1], self.starts[1:], strict=True)
+        ]
 
 
 class DenseFactor:
@@ -185,17 +248,3 @@ def _pair_products(row: ZBlock, column: ZBlock) -> Matrix:
             else:
                 out[:, a, :, c] = sums.reshape(row.m, column.m)
     return out.reshape(row.m * row.k, column.m * column.k)
-
-
-def _require_memory(q: int) -> None:
-    needed = 8 * N_ARRAYS * q * q
-    try:
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return  # this system does not tell; let the allocation speak for itself
-    if needed > available:
-        raise SolverError(
-            f"{q} random effects need {needed / 1e9:.1f} GB as dense matrices; this "
-            f"machine has {available / 1e9:.1f} GB.",
-            hint="Use fewer levels, or aggregate the data.",
-        )

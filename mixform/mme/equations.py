@@ -19,26 +19,56 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mixform._typing import Codes, Matrix, Stack
+from mixform._typing import AnyArray, Matrix, Stack, Vector
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class ZBlock:
     """One random term as numbers: row i of Z holds ``design[i]`` at level ``codes[i]``.
 
     Attributes
     ----------
-    codes : (n,) level of each row, 0 to m - 1
-    design : (n, k) covariates of the coefficients, rows scaled by R^-1/2
-    m, k : number of levels, and of coefficients of a level
-    precision : (m, m) sparse inverse relationship of the levels; None if independent
+    codes : (n,) level of each row, 0 to m - 1; every row has one
+    design : (n, k) coefficients' covariates, times the square root of the row's weight
+    m : number of levels; those without rows are allowed
+    precision : (m, m) sparse symmetric A^-1 of related levels; None where unrelated
     """
 
-    codes: Codes
+    codes: AnyArray
     design: Matrix
     m: int
-    k: int
     precision: Any = None
+
+    def __post_init__(self) -> None:
+        codes = np.ascontiguousarray(self.codes, dtype=np.int32)
+        design = np.ascontiguousarray(self.design, dtype=np.float64)
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "design", design)
+        if design.ndim != 2 or codes.shape != design.shape[:1]:
+            raise ValueError(
+                f"Codes {codes.shape} and design {design.shape} do not have the same "
+                "rows."
+            )
+        if codes.size and not 0 <= codes.min() <= codes.max() < self.m:
+            raise ValueError(
+                f"Codes range from {codes.min()} to {codes.max()}, not within 0 to "
+                f"{self.m - 1}."
+            )
+        if self.precision is not None and self.precision.shape != (self.m, self.m):
+            raise ValueError(
+                f"The precision is {self.precision.shape}, but there are {self.m} "
+                "levels."
+            )
+
+    @property
+    def k(self) -> int:
+        """Number of coefficients of a level."""
+        return self.design.shape[1]
+
+    @property
+    def q(self) -> int:
+        """Number of columns of Z."""
+        return self.m * self.k
 
 
 class Factor(Protocol):
@@ -69,58 +99,37 @@ class Equations(Protocol):
     """The pattern and values of Z'R^-1Z, ready to be factored at any theta."""
 
     name: str
-    q: int
+
+    @property
+    def q(self) -> int:
+        """Number of columns of Z."""
+        ...
 
     def factor(self, T: Sequence[Matrix]) -> Factor:
         """Return M's factor for the blocks' T (k, k each, not needed triangular)."""
+        ...
+
+    def Zt_dot(self, W: Matrix) -> Matrix:
+        """Return Z'W (q, r) for W (n, r), rows scaled by R^-1/2 as Z's are."""
         ...
 
     def ZtZ_dot(self, H: Matrix) -> Matrix:
         """Return Z'R^-1Z H for H (q, r)."""
         ...
 
+    def Lambda_dot(
+        self, T: Sequence[Matrix], B: Matrix, *, transpose: bool = False
+    ) -> Matrix:
+        """Return Lambda B, or Lambda' B, for B (q, r)."""
+        ...
 
-def apply_blocks(
-    T: Sequence[Matrix], blocks: Sequence[ZBlock], B: Matrix, *, transpose: bool
-) -> Matrix:
-    """Return Lambda B, or Lambda' B, for B (q, r)."""
-    out = np.empty_like(B)
-    start = 0
-    for block, factor in zip(blocks, T, strict=True):
-        end = start + block.m * block.k
-        if block.k == 1:
-            np.multiply(B[start:end], factor[0, 0], out=out[start:end])
-        else:
-            side = factor.T if transpose else factor
-            shape = (block.m, block.k, B.shape[1])
-            product = side @ B[start:end].reshape(shape)
-            out[start:end] = product.reshape(end - start, B.shape[1])
-        start = end
-    return out
+    def level_sums(self, A: Matrix, B: Matrix) -> tuple[Matrix, ...]:
+        """Return for each block the sum over levels of A_l B_l', for A, B (q, r)."""
+        ...
 
+    def level_products(self, stacks: Sequence[Stack], a: Vector) -> Matrix:
+        """Return (q, t) with columns (I_m (x) S) a_j for each S of each block's stack.
 
-def Zt_dot(blocks: Sequence[ZBlock], W: Matrix) -> Matrix:
-    """Return Z'W (q, r) for W (n, r), whose rows are scaled by R^-1/2 as Z's are."""
-    parts: list[Matrix] = []
-    for block in blocks:
-        sums = np.empty((block.m, block.k, W.shape[1]))
-        for c in range(block.k):
-            weighted = W * block.design[:, [c]]
-            for j in range(W.shape[1]):
-                sums[:, c, j] = np.bincount(
-                    block.codes, weights=weighted[:, j], minlength=block.m
-                )
-        parts.append(sums.reshape(block.m * block.k, W.shape[1]))
-    return np.concatenate(parts) if parts else np.empty((0, W.shape[1]))
-
-
-def Z_dot(blocks: Sequence[ZBlock], b: Matrix) -> Matrix:
-    """Return Z b (n,) for b (q,)."""
-    start = 0
-    total = np.zeros(len(blocks[0].codes) if blocks else 0)
-    for block in blocks:
-        end = start + block.m * block.k
-        effects = b[start:end].reshape(block.m, block.k)[block.codes]
-        total += np.einsum("ij,ij->i", block.design, effects)
-        start = end
-    return total
+        The stack of block j is (t_j, k, k); its columns are zero in other blocks.
+        """
+        ...

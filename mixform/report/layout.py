@@ -76,7 +76,7 @@ def _simple_table(
     rows: list[list[str]],
     headers: list[str],
     stubs: list[str] | None = None,
-    **formats: dict[str, Any],
+    **formats: Any,
 ) -> Any:
     # statsmodels takes a fifth of the time that mixform's import may take, and only
     # printing needs it.

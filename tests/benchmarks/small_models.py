@@ -139,7 +139,10 @@ def main() -> None:
             f"{name:22}{result['fit']:8.2f}{ratios[0]:8.2f}"
             f"{result['fit + print']:10.2f}{ratios[1]:8.2f}  {result['criterion']:.6f}"
         )
-    clock = "import time; t = time.perf_counter(); import mixform; print(time.perf_counter() - t)"
+    clock = (
+        "import time; start = time.perf_counter(); import mixform;"
+        "print(time.perf_counter() - start)"
+    )
     imports = sorted(
         float(out) for _ in range(7) if (out := run([sys.executable, "-c", clock]))
     )

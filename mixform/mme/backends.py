@@ -1,0 +1,72 @@
+"""Which solver of the mixed model equations a model gets.
+
+By estimated work: a small model is factored by LAPACK in less time than it takes to
+load the sparse solver's kernels, a large one only fits in sparse form.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from mixform.errors import DesignError, SolverError, suggest
+from mixform.mme.dense import DenseEquations
+from mixform.mme.equations import Equations, ZBlock
+
+#: Random effects up to which the dense backend is chosen: an evaluation of a few
+#: milliseconds, less in all than loading the kernels of the sparse one.
+DENSE_LIMIT = 400
+BACKENDS = ("auto", "dense", "sparse")
+
+
+def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
+    """Return the equations of the blocks in the backend asked for.
+
+    Parameters
+    ----------
+    blocks : the random terms
+    backend : "dense", "sparse", or "auto" to choose by the number of random effects
+
+    Raises
+    ------
+    DesignError : unknown backend
+    SolverError : the equations would not fit into memory; the message says how much
+        they need
+    """
+    if backend not in BACKENDS:
+        raise DesignError(
+            f"Unknown backend {backend!r}.", hint=suggest(backend, BACKENDS, "Backends")
+        )
+    q = sum(block.m * block.k for block in blocks)
+    if backend == "dense" or (backend == "auto" and q <= DENSE_LIMIT):
+        require_memory(DenseEquations.bytes_for(q), f"{q} random effects (dense)")
+        return DenseEquations(blocks)
+    # numba takes longer to load than a small model takes to fit.
+    from mixform.mme.sparse.backend import SparseEquations  # noqa: PLC0415
+
+    equations = SparseEquations(blocks)
+    work = equations.work
+    require_memory(
+        work.bytes,
+        f"{q} random effects (sparse, {work.nnz_L:.3g} entries of the factor)",
+    )
+    return equations
+
+
+def require_memory(needed: float, what: str) -> None:
+    """Refuse work that needs more bytes than the machine has.
+
+    Raises
+    ------
+    SolverError : with both numbers
+    """
+    try:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return  # this system does not tell; let the allocation speak for itself
+    if needed > available:
+        raise SolverError(
+            f"{what} need {needed / 1e9:.1f} GB; this machine has "
+            f"{available / 1e9:.1f} GB.",
+            hint="Drop a random term, use fewer levels, or aggregate the data.",
+        )

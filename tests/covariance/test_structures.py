@@ -1,0 +1,131 @@
+"""Every structure of the registry keeps the promises of its protocol."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mixform.covariance import STRUCTURES, semidefinite_cholesky
+
+every = pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES)
+sizes = pytest.mark.parametrize("k", [1, 2, 3, 4])
+
+
+def draw(structure, k, seed=0):
+    return np.random.default_rng(seed).uniform(0.2, 1.5, structure.n_parameters(k))
+
+
+@every
+def test_structure_is_registered_under_its_name(structure):
+    assert STRUCTURES[structure.name] is structure
+
+
+@every
+@sizes
+def test_start_has_a_moderate_variance_for_each_coefficient(structure, k):
+    theta = structure.start(k)
+    assert theta.shape == (structure.n_parameters(k),)
+    variances = np.diag(structure.factor(theta, k) @ structure.factor(theta, k).T)
+    assert np.all((variances > 0.1) & (variances < 10.0))
+
+
+@every
+@sizes
+def test_factor_is_lower_triangular(structure, k):
+    T = structure.factor(draw(structure, k), k)
+    assert T.shape == (k, k)
+    np.testing.assert_array_equal(np.triu(T, 1), 0.0)
+
+
+@every
+@sizes
+def test_parameters_come_back_from_the_factor(structure, k):
+    theta = draw(structure, k)
+    np.testing.assert_array_equal(
+        structure.from_factor(structure.factor(theta, k)), theta
+    )
+
+
+@every
+@sizes
+def test_derivatives_are_differences_of_the_factor(structure, k):
+    theta = draw(structure, k)
+    dT = structure.derivatives(theta, k)
+    assert dT.shape == (structure.n_parameters(k), k, k)
+    for j, step in enumerate(1e-6 * np.eye(len(theta))):
+        sides = structure.factor(theta + step, k) - structure.factor(theta - step, k)
+        np.testing.assert_allclose(dT[j], sides / 2e-6, atol=1e-9)
+
+
+@every
+@sizes
+def test_covariance_comes_back_from_its_parameters(structure, k):
+    T = structure.factor(draw(structure, k), k)
+    theta = structure.from_covariance(T @ T.T, 1e-12)
+    U = structure.factor(theta, k)
+    np.testing.assert_allclose(U @ U.T, T @ T.T, rtol=1e-12)
+
+
+@every
+@sizes
+def test_zero_covariance_has_zero_parameters(structure, k):
+    theta = structure.from_covariance(np.zeros((k, k)), 1e-12)
+    np.testing.assert_array_equal(theta, 0.0)
+
+
+@every
+@sizes
+def test_spanning_matrices_hold_every_covariance_of_the_family(structure, k):
+    basis = structure.spanning(k)
+    flat = basis.reshape(len(basis), -1).T
+    for seed in range(5):
+        T = structure.factor(draw(structure, k, seed), k)
+        Sigma = (T @ T.T).ravel()
+        coefficients = np.linalg.lstsq(flat, Sigma, rcond=None)[0]
+        np.testing.assert_allclose(flat @ coefficients, Sigma, atol=1e-12)
+
+
+@every
+@sizes
+def test_scaling_columns_stays_in_the_family(structure, k):
+    if not structure.scales_columns:
+        pytest.skip("rescaled as a whole")
+    T = structure.factor(draw(structure, k), k) / np.arange(1.0, k + 1)[:, None]
+    np.testing.assert_allclose(structure.factor(structure.from_factor(T), k), T)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("us", 10), ("diag", 4)])
+def test_number_of_parameters(name, expected):
+    assert STRUCTURES[name].n_parameters(4) == expected
+
+
+def test_unstructured_parameters_are_in_the_order_of_lme4():
+    T = STRUCTURES["us"].factor(np.arange(1.0, 7.0), 3)
+    expected = [[1.0, 0.0, 0.0], [2.0, 4.0, 0.0], [3.0, 5.0, 6.0]]
+    np.testing.assert_array_equal(T, expected)
+
+
+def test_singular_covariance_has_a_zero_column():
+    v = np.array([1.0, -2.0, 3.0])
+    theta = STRUCTURES["us"].from_covariance(np.outer(v, v), 1e-12)
+    np.testing.assert_allclose(theta, [1.0, -2.0, 3.0, 0.0, 0.0, 0.0])
+
+
+def test_diagonal_drops_variances_below_the_tolerance():
+    theta = STRUCTURES["diag"].from_covariance(np.diag([4.0, 1e-20, 9.0]), 1e-12)
+    np.testing.assert_array_equal(theta, [2.0, 0.0, 3.0])
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2, 3, 4])
+def test_semidefinite_cholesky_reproduces_a_matrix_of_any_rank(rank):
+    A = np.random.default_rng(rank).normal(size=(4, rank))
+    T = semidefinite_cholesky(A @ A.T, 1e-12)
+    np.testing.assert_allclose(T @ T.T, A @ A.T, atol=1e-12)
+    assert int(np.any(T, axis=0).sum()) == rank
+    np.testing.assert_array_equal(np.triu(T, 1), 0.0)
+
+
+def test_semidefinite_cholesky_leaves_its_argument_alone():
+    Sigma = np.array([[4.0, 2.0], [2.0, 5.0]])
+    semidefinite_cholesky(Sigma, 1e-12)
+    np.testing.assert_array_equal(Sigma, [[4.0, 2.0], [2.0, 5.0]])
