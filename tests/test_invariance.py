@@ -364,3 +364,18 @@ def test_one_residual_degree_of_freedom_is_no_crash(method):
     data = {"y": [1.0, 2.5, 1.7, 4.0], "x": [0.0, 1.0, 2.5, 3.0], "g": list("aabb")}
     m = mf.fit("y ~ x + I(x**2) + (1 | g)", data, method=method)
     assert np.all(np.isfinite(m.params))
+
+
+@pytest.mark.parametrize("shift", [1e3, 1e6, 1e8])
+def test_covariate_far_from_its_origin_gives_the_same_fit(shift):
+    data = mf.datasets.load("sleepstudy")
+    base = mf.fit("Reaction ~ Days + (Days | Subject)", data)
+    far = data.assign(Days=data["Days"] + shift)
+    m = mf.fit("Reaction ~ Days + (Days | Subject)", far)
+    assert m.converged
+    assert m.convergence.n_evaluations <= 12
+    assert m.criterion == pytest.approx(base.criterion, abs=1e-6)
+    slopes = [fit.varcorr["sdcor"][1] for fit in (m, base)]
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-5)
+    assert m.bse["Days"] == pytest.approx(base.bse["Days"], rel=1e-6)
+    assert m.ddf["Days"] == pytest.approx(17.0, rel=1e-5)

@@ -24,6 +24,10 @@ from mixform.estimate.identification import (
 )
 from mixform.mme import Equations, ZBlock, build_equations
 
+#: What the other columns leave of a coefficient's column (of unit RMS), below which the
+#: search works on orthogonal columns: x far from its origin, such as a year.
+COLLINEAR = 0.1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Problem:
@@ -41,7 +45,8 @@ class Problem:
     yty : y'R^-1y
     logdet_R, logdet_P : constants of the criterion
     y_scale : standard deviation that y was divided by
-    Z_scales : what each column of each block's design was divided by
+    Z_scales : for each block C (k, k), lower triangular, with (user's design row) =
+        C' (scaled row): T of the user's coefficients is C^-1 T
     projection : (p,) Q'y, what was taken out of y
     """
 
@@ -57,7 +62,7 @@ class Problem:
     logdet_R: float
     logdet_P: float
     y_scale: float
-    Z_scales: tuple[Vector, ...]
+    Z_scales: tuple[Matrix, ...]
     projection: Vector
 
     @property
@@ -149,9 +154,9 @@ def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Probl
 
 def _scaled_blocks(
     design: Design, root_weights: Vector | None
-) -> tuple[tuple[ZBlock, ...], tuple[Vector, ...]]:
+) -> tuple[tuple[ZBlock, ...], tuple[Matrix, ...]]:
     blocks: list[ZBlock] = []
-    scales: list[Vector] = []
+    scales: list[Matrix] = []
     for block in design.blocks:
         values = block.design
         if root_weights is not None:
@@ -165,11 +170,35 @@ def _scaled_blocks(
                 span=block.term.span,
                 hint="Drop it from the random term.",
             )
-        if not STRUCTURES[block.term.structure].scales_columns:
+        structure = STRUCTURES[block.term.structure]
+        if not structure.scales_columns:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
-        blocks.append(ZBlock(codes=block.codes, design=values / scale, m=block.m))
-        scales.append(scale)
+        values, C = values / scale, np.diag(scale)
+        if structure.couples and structure.scales_columns and block.k > 1:
+            values, mixing = _orthogonalize(values)
+            C = mixing * scale
+        blocks.append(ZBlock(codes=block.codes, design=values, m=block.m))
+        scales.append(C)
     return tuple(blocks), tuple(scales)
+
+
+def _orthogonalize(values: Matrix) -> tuple[Matrix, Matrix]:
+    """Return orthogonal columns of unit RMS, and lower triangular C: values = them C.
+
+    Lower triangular, so that C^-1 T is a Cholesky factor again. Columns that are
+    combinations of each other stay as they are, and so do well-conditioned ones.
+    """
+    n, k = values.shape
+    crossed = values.T @ values / n
+    if float(np.linalg.eigvalsh(crossed)[0]) > COLLINEAR**2:
+        return values, np.eye(k)
+    Q, R = np.linalg.qr(values[:, ::-1])
+    C = R[::-1, ::-1] / np.sqrt(n)
+    rest = np.abs(C.diagonal()).min()
+    if not 1e-10 < rest < COLLINEAR:
+        return values, np.eye(k)
+    signs = np.where(C.diagonal() < 0.0, -1.0, 1.0)
+    return Q[:, ::-1] * (np.sqrt(n) * signs), C * signs[:, None]
 
 
 def split_blocks(array: Matrix, blocks: Sequence[ZBlock]) -> list[Matrix]:

@@ -32,6 +32,14 @@ Trace = Callable[[int, float, Vector], None]
 PATIENCE = 50
 
 
+#: Share of the variation about X beta that must be left to the residual: below it the
+#: residual variance is known to fewer than six digits.
+LEAST_RESIDUAL = 1e-9
+
+#: What a search found: theta, the solution there, its certificate, evaluations made.
+Found = tuple[Vector, Evaluation, Certificate, int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
     """Options of the search.
@@ -95,11 +103,28 @@ def estimate(
     problem = build_problem(design, reml=method == "REML", backend=control.backend)
     theta = problem.start() if start is None else _scaled_start(problem, start)
     traces = [t for t in (_tracer(control.trace), progress) if t is not None]
-    theta, here, certificate, count = _search(
-        problem, theta, control, traces, by_em=start is None
-    )
+    found = _search(problem, theta, control, traces, by_em=start is None)
+    if start is None and _may_be_local(problem, found):
+        again = _search(problem, theta, control, traces, by_em=False)
+        found = _better(found, again)
+    theta, here, certificate, count = found
     interior = interior_parameters(problem, theta)
     return _record(design, method, theta, here, interior, certificate, count, control)
+
+
+def _may_be_local(problem: Problem, found: Found) -> bool:
+    """Whether a vector-valued term ended singular, where there may be other minima."""
+    return any(
+        len(T) > 1 and structure.couples and not np.all(np.any(T, axis=0))
+        for T, structure in zip(found[1].T, problem.structures, strict=True)
+    )
+
+
+def _better(one: Found, two: Found) -> Found:
+    """Return the lower of two searches, with the evaluations of both."""
+    count = one[3] + two[3]
+    best = two if two[1].criterion < one[1].criterion - 1e-9 else one
+    return (*best[:3], count)
 
 
 def _search(
@@ -109,7 +134,7 @@ def _search(
     traces: list[Trace],
     *,
     by_em: bool,
-) -> tuple[Vector, Evaluation, Certificate, int]:
+) -> Found:
     """Search, make the boundary exact, and leave it where it is a false zero."""
     count = 0
 
@@ -175,14 +200,14 @@ def _scaled_start(problem: Problem, start: object) -> Vector:
             hint="Give theta in the order of Result.theta.",
         )
     theta = np.empty_like(values)
-    for T, structure, where, scale in zip(
+    for T, structure, where, C in zip(
         problem.factors(values),
         problem.structures,
         problem.theta_slices,
         problem.Z_scales,
         strict=True,
     ):
-        theta[where] = structure.from_factor(T * scale[:, None])
+        theta[where] = structure.from_factor(C @ T)
     return theta
 
 
@@ -200,7 +225,7 @@ def _record(
     problem = here.problem
     sigma = float(np.sqrt(here.sigma2)) * problem.y_scale
     T: tuple[Matrix, ...] = tuple(
-        T / scale[:, None] for T, scale in zip(here.T, problem.Z_scales, strict=True)
+        np.linalg.solve(C, T) for T, C in zip(here.T, problem.Z_scales, strict=True)
     )
     user_theta = [
         structure.from_factor(T_j)
@@ -211,8 +236,8 @@ def _record(
     half = np.linalg.solve(R, here.R_inverse)
     b_scaled = problem.equations.Lambda_dot(here.T, here.u[:, None])
     b = tuple(
-        problem.y_scale * part / scale
-        for part, scale in zip(
+        problem.y_scale * np.linalg.solve(C, part.T).T
+        for part, C in zip(
             split_blocks(b_scaled[:, 0], problem.blocks), problem.Z_scales, strict=True
         )
     )
@@ -235,18 +260,25 @@ def _record(
         sigma=sigma,
         criterion=criterion,
         certificate=certificate,
-        convergence=_verdict(problem, certificate, count, control),
+        convergence=_verdict(here, certificate, count, control),
         singular_terms=singular,
     )
 
 
 def _verdict(
-    problem: Problem, certificate: Certificate, count: int, control: Control
+    here: Evaluation, certificate: Certificate, count: int, control: Control
 ) -> Convergence:
+    problem = here.problem
+    explained = here.r2 / problem.yty if problem.yty > 0.0 else 1.0
     left = certificate.predicted_decrease
     lowest = certificate.smallest_eigenvalue
     message = "certified optimum"
-    if left > control.certified_decrease:
+    if explained < LEAST_RESIDUAL:
+        message = (
+            f"not certified: the random effects explain all but {explained:.1g} of the "
+            "variation, too little to keep its digits"
+        )
+    elif left > control.certified_decrease:
         message = (
             f"not certified: the criterion may still fall by {left:.2g} "
             f"after {count} evaluations"

@@ -108,13 +108,17 @@ def f_test(
             hint="Remove the row that repeats another with a different value.",
         )
     num_df = int(solid.sum())
-    # The rows of L as they are, not scaled: lmerTest's rotation, hence its df.
+    along = vectors[:, solid].T @ (gap / size)
+    f_value = float((along**2 / values[solid]).sum() / num_df)
+    scaled = vectors[:, solid].T / size
+    # For df, the rows of L as they are, not scaled: lmerTest's rotation. Rows of very
+    # different size would lose their digits there.
     values, vectors = np.linalg.eigh(V_L)
-    values, vectors = values[-num_df:], vectors[:, -num_df:]
-    t_squared = (vectors.T @ gap) ** 2 / values
-    nu = t_ddf(vectors.T @ L, fit, variances)
+    rotation = vectors[:, -num_df:].T
+    if values[-num_df] < 1e-10 * values[-1]:
+        rotation = scaled
+    nu = t_ddf(rotation @ L, fit, variances)
     den_df = satterthwaite_f(nu) if np.all(np.isfinite(nu)) else np.nan
-    f_value = float(t_squared.sum() / num_df)
     return f_value, num_df, den_df, float(fdtrc(num_df, den_df, f_value))
 
 

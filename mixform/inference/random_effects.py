@@ -19,10 +19,8 @@ def conditional_variances(fit: Fit) -> tuple[Stack, ...]:
     problem = fit.evaluation.problem
     inverse = fit.evaluation.factor.inverse_blocks()
     out: list[Stack] = []
-    for stack, T, scale in zip(
-        inverse, fit.evaluation.T, problem.Z_scales, strict=True
-    ):
-        user_T = T / scale[:, None]
+    for stack, T, C in zip(inverse, fit.evaluation.T, problem.Z_scales, strict=True):
+        user_T = np.linalg.solve(C, T)
         out.append(fit.sigma**2 * user_T @ stack @ user_T.T)
     return tuple(out)
 

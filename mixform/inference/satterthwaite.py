@@ -62,7 +62,10 @@ def variance_model(fit: Fit) -> VarianceModel:
     information = _observed_information(fit)
     values, vectors = np.linalg.eigh(information)
     V_phi = None
-    if values[0] > 0.0:
+    # With as many variance parameters as residual df, nothing is left to tell how well
+    # they are estimated.
+    determined = fit.evaluation.problem.residual_df > int(fit.interior.sum())
+    if values[0] > 0.0 and determined:
         V_phi = 2.0 * (vectors / values) @ vectors.T
     return VarianceModel(
         dV_beta=_dV_beta(fit),

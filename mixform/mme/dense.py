@@ -192,6 +192,8 @@ class DenseFactor:
 
     def _inverse(self) -> Matrix:
         """Return M^-1 (q, q), both triangles."""
+        if self._equations.q == 0:
+            return np.empty((0, 0))
         lower, info = dpotri(self._lower, lower=1)
         assert info == 0, "dpotri failed on a valid Cholesky factor"
         inverse = lower + lower.T

@@ -54,7 +54,7 @@ def test_one_sided_derivative_at_a_zero_block_is_the_dense_one(seed, reml):
     )
     problem = problem_of(formula, data, reml)
     terms = tuple(
-        oracle.Term(term.codes, term.covariates / scale, term.diagonal)
+        oracle.Term(term.codes, term.covariates @ np.linalg.inv(scale), term.diagonal)
         for term, scale in zip(model.terms, problem.Z_scales, strict=True)
     )
     model = oracle.Model(model.y, model.X, terms, model.weights, reml)
@@ -82,7 +82,9 @@ def test_one_sided_derivative_at_a_singular_block_is_the_dense_one(seed):
         "g": np.append(np.arange(m), rng.integers(0, m, n - m)),
     }
     problem = problem_of("y ~ x + (x | g)", data)
-    design = np.column_stack([np.ones(n), data["x"]]) / problem.Z_scales[0]
+    design = np.column_stack([np.ones(n), data["x"]]) @ np.linalg.inv(
+        problem.Z_scales[0]
+    )
     X = np.column_stack([np.ones(n), data["x"]])
     term = oracle.Term(data["g"], design)
     model = oracle.Model(data["y"], X, (term,), np.ones(n), True)

@@ -41,7 +41,7 @@ def scaled_pair(seed, reml):
     model, data, formula, keywords = oracle.random_model(seed, reml=reml)
     problem = scaled_problem(data, formula, keywords)
     terms = tuple(
-        oracle.Term(term.codes, term.covariates / scale, term.diagonal)
+        oracle.Term(term.codes, term.covariates @ np.linalg.inv(scale), term.diagonal)
         for term, scale in zip(model.terms, problem.Z_scales, strict=True)
     )
     scaled = oracle.Model(model.y, model.X, terms, model.weights, reml)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mixform as mf
@@ -114,3 +115,12 @@ def test_singular_term_is_named(sleepstudy):
     assert record.singular_terms == (1,)
     assert record.interior.tolist() == [True, False]
     assert record.convergence.message == "certified optimum"
+
+
+def test_residual_without_digits_is_not_certified():
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(8), 4)
+    y = rng.normal(size=8)[g] + 1e-6 * rng.normal(size=32)
+    data = pd.DataFrame({"y": y, "g": g})
+    with pytest.warns(mf.ConvergenceWarning, match="explain all but"):
+        assert not mf.fit("y ~ 1 + (1 | g)", data).converged

@@ -127,7 +127,7 @@ def test_derivatives_of_V_beta_are_the_dense_ones(seed, reml):
     record = m._fit
     # phi of the record: the theta of the scaled problem, sigma relative to its value.
     scaled = tuple(
-        oracle.Term(term.codes, term.covariates / scale, term.diagonal)
+        oracle.Term(term.codes, term.covariates @ np.linalg.inv(scale), term.diagonal)
         for term, scale in zip(
             model.terms, record.evaluation.problem.Z_scales, strict=True
         )
