@@ -216,7 +216,7 @@ def factorize(series: pd.Series, name: str) -> tuple[AnyArray, pd.Index]:
     levels = pd.Index(levels)
     _require_distinct(levels, name)
     try:
-        order = np.argsort(levels.to_numpy(), kind="stable")
+        order = np.asarray(levels.argsort())
     except TypeError:
         try:
             order = np.argsort(levels.to_numpy().astype(str), kind="stable")

@@ -101,6 +101,8 @@ def level_labels(levels: pd.Index) -> pd.Index:
     >>> list(level_labels(pd.Index([1.0, 2.5])))
     ['1', '2.5']
     """
+    if levels.dtype == "str":
+        return pd.Index(levels.to_numpy(dtype=object), dtype=object)
     labels = [
         str(int(value))
         if isinstance(value, float) and value.is_integer()

@@ -92,7 +92,7 @@ class Evaluation:
     @cached_property
     def ZtRinve(self) -> Vector:
         """Z'R^-1 e^ = Z'V^-1 (y - X beta), (q,)."""
-        return self._ZtVinvW[:, -1] - self._ZtVinvW[:, :-1] @ self.beta
+        return self._ZtVinvW @ np.append(-self.beta, 1.0)
 
     @cached_property
     def factor_gradients(self) -> tuple[tuple[Matrix, ...], tuple[Matrix, ...]]:
@@ -108,7 +108,9 @@ class Evaluation:
         quadratic = tuple(-2.0 * product for product in products)
         if not problem.reml or problem.p == 0:
             return tuple(2.0 * trace for trace in traces), quadratic
-        K, V = self.ZtVinvX @ self.R_inverse, self.V[:, :-1] @ self.R_inverse
+        # A last row of zeros for y costs less than copies without its column.
+        R_inverse = np.vstack([self.R_inverse, np.zeros(problem.p)])
+        K, V = self._ZtVinvW @ R_inverse, self.V @ R_inverse
         determinants = tuple(
             2.0 * (trace - correction)
             for trace, correction in zip(traces, level_sums(K, V), strict=True)
@@ -156,7 +158,7 @@ def evaluate_at(problem: Problem, T: tuple[Matrix, ...]) -> Evaluation:
         V=V,
         R_inverse=R_inverse,
         beta=beta,
-        u=V[:, p] - V[:, :p] @ beta,
+        u=V @ np.append(-beta, 1.0),
         r2=float(upper[p, p]) ** 2,
         logdets=logdets,
     )
@@ -239,7 +241,7 @@ def average_information(evaluation: Evaluation, theta: Vector) -> Matrix:
     F_u = problem.equations.Lambda_dot(evaluation.T, ZtZ_H, transpose=True)
     quadratic = H.T @ ZtZ_H - F_u.T @ evaluation.factor.solve(F_u)
     if problem.p:
-        F_x = problem.ZtX.T @ H - evaluation.V[:, :-1].T @ F_u
+        F_x = (problem.ZtW.T @ H - evaluation.V.T @ F_u)[:-1]
         half = evaluation.R_inverse.T @ F_x
         quadratic -= half.T @ half
     linear = H.T @ evaluation.ZtRinve

@@ -65,12 +65,14 @@ class Symbolic:
     indptr : (q + 1,) column starts of the input
     nnz_L : entries of the factor, without the zeros that supernodes store
     flops : multiplications of one factorization, without those on stored zeros
+    natural : whether columns are eliminated in the order given
     """
 
     structure: Structure
     indptr: Longs
     nnz_L: int
     flops: float
+    natural: bool
     _workspace: _Workspace = field(default_factory=_Workspace)
 
     @property
@@ -146,6 +148,8 @@ class Factor:
         buffer = self._buffer(X)
         solve_lower(self.symbolic.structure, self.panels, X, buffer)
         solve_upper(self.symbolic.structure, self.panels, X, buffer)
+        if self.symbolic.natural:
+            return X.reshape(B.shape)
         result = np.empty_like(X)
         result[self.symbolic.perm] = X
         return result.reshape(B.shape)
@@ -182,6 +186,8 @@ class Factor:
         if B.shape[0] != q:
             raise ValueError(f"Right-hand sides have {B.shape[0]} rows, not q = {q}.")
         X = np.asarray(B, dtype=np.float64).reshape(q, -1)
+        if self.symbolic.natural:
+            return np.array(X, order="C")
         return np.ascontiguousarray(X[self.symbolic.perm])
 
     def _buffer(self, X: Floats) -> Floats:
@@ -219,4 +225,5 @@ def analyze(
     ):
         raise ValueError("Every column must begin with its diagonal entry.")
     structure, nnz, flops = build_structure(indptr, indices, candidates)
-    return Symbolic(structure, indptr, nnz, flops)
+    natural = bool(np.all(np.diff(structure.perm) == 1))
+    return Symbolic(structure, indptr, nnz, flops, natural)
