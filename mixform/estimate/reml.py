@@ -36,6 +36,10 @@ PATIENCE = 50
 #: residual variance is known to fewer than six digits.
 LEAST_RESIDUAL = 1e-9
 
+#: The second start, as a share of the first: the small variances where another
+#: minimum was found on random maximal models whose first search ended singular.
+SMALL = 0.3
+
 #: What a search found: theta, the solution there, its certificate, evaluations made.
 Found = tuple[Vector, Evaluation, Certificate, int]
 
@@ -105,7 +109,7 @@ def estimate(
     traces = [t for t in (_tracer(control.trace), progress) if t is not None]
     found = _search(problem, theta, control, traces, by_em=start is None)
     if start is None and _may_be_local(problem, found):
-        again = _search(problem, theta, control, traces, by_em=False)
+        again = _search(problem, SMALL * theta, control, traces, by_em=False)
         found = _better(found, again)
     theta, here, certificate, count = found
     interior = interior_parameters(problem, theta)
