@@ -8,8 +8,8 @@ kernel is compiled afresh in every process instead of failing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
@@ -51,25 +51,29 @@ def inlined(function: _Function) -> _Function:
     return compile_with(**_OPTIONS)(function)
 
 
-class _Once(event.Listener):
-    """Call a function at the first event."""
+class CompilationNotice(event.Listener):
+    """Say once, in one line on stderr, that kernels of mixform are being compiled.
 
-    def __init__(self, notify: Callable[[], None]) -> None:
-        self._pending = [notify]
-
-    def on_start(self, event: object) -> None:
-        while self._pending:
-            self._pending.pop()()
-
-    def on_end(self, event: object) -> None:
-        pass
-
-
-@contextmanager
-def announcing_compilation(notify: Callable[[], None]) -> Generator[None]:
-    """Call `notify` once, and only if a kernel has to be compiled inside the block.
-
-    Loading a kernel from the cache does not count.
+    Loading a kernel from the cache is no compilation, and neither are other people's
+    functions.
     """
-    with event.install_listener("numba:compile", _Once(notify)):
-        yield
+
+    def __init__(self) -> None:
+        self.pending = True
+
+    def on_start(self, event: Any) -> None:
+        """Print the line at the first kernel that is compiled."""
+        function = getattr(event.data.get("dispatcher"), "py_func", None)
+        ours = str(getattr(function, "__module__", "")).startswith("mixform.")
+        if self.pending and ours:
+            self.pending = False
+            sys.stderr.write(
+                "mixform: compiling the sparse solver, once on this machine "
+                "(about 20 seconds)\n"
+            )
+
+    def on_end(self, event: Any) -> None:
+        """Do nothing: one line is enough."""
+
+
+event.register("numba:compile", CompilationNotice())

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numba
@@ -26,7 +27,7 @@ from mixform.mme.sparse.blas import (
     dsyrk,
     dtrsm,
 )
-from mixform.mme.sparse.jit import Floats, announcing_compilation, kernel
+from mixform.mme.sparse.jit import CompilationNotice, Floats, kernel
 
 
 def test_a_kernel_compiles_where_no_cache_can_be_written(
@@ -34,10 +35,10 @@ def test_a_kernel_compiles_where_no_cache_can_be_written(
 ) -> None:
     compile_with: Any = numba.njit
 
-    def without_cache(**options: Any) -> Any:
+    def without_cache(*functions: Any, **options: Any) -> Any:
         if options.get("cache"):
             raise RuntimeError("cannot cache function 'f': no locator available")
-        return compile_with(**options)
+        return compile_with(*functions, **options)
 
     monkeypatch.setattr(jit.numba, "njit", without_cache)
     assert kernel(lambda x: x + 1.0)(2.0) == 3.0
@@ -54,17 +55,23 @@ def test_other_errors_of_the_compiler_are_not_hidden(
         kernel(lambda x: x)
 
 
-def test_compilation_is_announced_once_and_only_when_there_is_any() -> None:
-    calls: list[int] = []
-    compile_with: Any = numba.njit
-    fresh: Any = compile_with(lambda x: x * 2.0)
-    with announcing_compilation(lambda: calls.append(1)):
-        assert fresh(1.0) == 2.0
-        assert fresh(1) == 2.0
-    assert calls == [1]
-    with announcing_compilation(lambda: calls.append(2)):
-        assert fresh(3.0) == 6.0
-    assert calls == [1]
+def compiled(module: str) -> SimpleNamespace:
+    function = SimpleNamespace(__module__=module)
+    return SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=function)})
+
+
+def test_compilation_is_announced_once(capsys: pytest.CaptureFixture[str]) -> None:
+    notice = CompilationNotice()
+    for _ in range(3):
+        notice.on_start(compiled("mixform.mme.sparse.numeric"))
+    assert capsys.readouterr().err.count("compiling the sparse solver") == 1
+
+
+def test_compilation_of_other_functions_is_not_announced(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    CompilationNotice().on_start(compiled("somebody.else"))
+    assert capsys.readouterr().err == ""
 
 
 @numba.njit
