@@ -1,6 +1,7 @@
 """Linear mixed models, R-style: one formula and a data frame in, lme4-grade out."""
 
 from mixform import datasets
+from mixform._version import __version__ as __version__
 from mixform.api import fit
 from mixform.errors import (
     ConvergenceWarning,
@@ -14,8 +15,6 @@ from mixform.errors import (
 )
 from mixform.estimate import Control
 from mixform.result import Result
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Control",

@@ -68,7 +68,7 @@ def fit(
     >>> f"{m.params['group[T.Treatment]']:.4f}"
     '9.0000'
     """
-    _require_arguments(formula, method, missing)
+    method = _require_arguments(formula, method, missing)
     design = build_design(
         parse_formula(formula, tuple(STRUCTURES)),
         data,
@@ -87,14 +87,18 @@ def fit(
     return Result(record)
 
 
-def _require_arguments(formula: object, method: object, missing: object) -> None:
+def _require_arguments(
+    formula: object, method: object, missing: object
+) -> Literal["REML", "ML"]:
     if not isinstance(formula, str):
         raise FormulaError(
             f"The formula is a {type(formula).__name__}, not a string.",
             hint='Write fit("y ~ x + (1 | id)", data).',
         )
+    method = method.upper() if isinstance(method, str) else method
     _require_choice(method, METHODS, "method")
     _require_choice(missing, MISSING, "missing")
+    return "ML" if method == "ML" else "REML"
 
 
 def _require_choice(value: object, choices: tuple[str, ...], argument: str) -> None:

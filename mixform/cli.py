@@ -9,14 +9,18 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from mixform import datasets
+from mixform._version import __version__
 from mixform.api import fit
 from mixform.errors import MixformError, MixformWarning
+from mixform.report import Summary, ranef_summary
 from mixform.result import Result
 
 EXAMPLE = 'mixform "Reaction ~ Days + (Days | Subject)" sleepstudy --anova'
+
+
+#: What may follow --anova; alone it means type 3.
+TYPES = ("1", "2", "3", "I", "II", "III")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,15 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=f"Example: {EXAMPLE}. Built-in data sets: "
         f"{', '.join(datasets.names())}.",
     )
+    parser.add_argument("--version", action="version", version=f"mixform {__version__}")
     parser.add_argument("formula", help='e.g. "y ~ trt + (1 | id)"')
     parser.add_argument("data", help="a CSV or Parquet file, or a built-in data set")
     parser.add_argument("--ml", action="store_true", help="fit by ML, not REML")
     parser.add_argument(
         "--anova",
-        nargs="?",
-        const=3,
-        type=int,
-        choices=(1, 2, 3),
+        choices=TYPES,
         metavar="TYPE",
         help="also print the F tests, of type 1, 2 or 3 (default 3)",
     )
@@ -73,7 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 2 for bad input."""
-    options = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = build_parser().parse_args(_with_type(given))
     try:
         with warnings.catch_warnings():
             # The printout says what these warnings say.
@@ -98,6 +101,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _with_type(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the default type after an --anova that stands alone."""
+    out: list[str] = []
+    following = [*arguments[1:], ""]
+    for argument, after in zip(arguments, following, strict=True):
+        alone = argument == "--anova" and after not in TYPES
+        out.append("--anova=3" if alone else argument)
+    return out
 
 
 def _read(data: str) -> object:
@@ -128,26 +141,15 @@ def _contrasts(pairs: Sequence[str]) -> dict[str, object]:
 
 def _report(model: Result, options: argparse.Namespace) -> str:
     summary = model.summary(correlation=options.correlation)
-    layouts = {
-        "text": summary.as_text,
-        "html": summary.as_html,
-        "latex": summary.as_latex,
-    }
-    parts = [layouts[options.layout]()]
-    tables: list[pd.DataFrame] = []
+    parts = [_lay_out(summary, options.layout)]
     if options.anova:
-        table = model.anova(options.anova)
-        if options.layout == "text":
-            parts.append(str(table))
-        else:
-            tables.append(pd.DataFrame(table))
+        parts.append(_lay_out(model.anova(options.anova).summary(), options.layout))
     if options.ranef:
-        tables.append(model.ranef())
-    for table in tables:
-        if options.layout == "html":
-            parts.append(table.to_html())
-        elif options.layout == "latex":
-            parts.append(table.to_latex())
-        else:
-            parts.append(table.to_string(index=False))
+        parts.append(_lay_out(ranef_summary(model.ranef()), options.layout))
     return "\n\n".join(parts)
+
+
+def _lay_out(summary: Summary, layout: str) -> str:
+    if layout == "html":
+        return summary.as_html()
+    return summary.as_latex() if layout == "latex" else summary.as_text()

@@ -336,7 +336,7 @@ def test_bad_input_gets_one_clear_error(formula, data, message, marked, hint):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "reml"}, "Unknown method 'reml'."),
+        ({"method": "lmer"}, "Unknown method 'LMER'."),
         ({"missing": "omit"}, "Unknown missing 'omit'."),
         ({"weights": [1.0]}, "weights has 1 values, the data have 40 rows."),
         ({"weights": "w"}, "Unknown column 'w'."),

@@ -72,9 +72,13 @@ def test_anova_and_random_effects_follow_on_request(capsys):
     m = mf.fit(FORMULA, data)
     _, out, _ = run(capsys, FORMULA, "sleepstudy", "--anova", "--ranef")
     assert str(m.anova()) in out
-    assert m.ranef().to_string(index=False) in out
+    effects = out.split("Random effects:")[-1].splitlines()
+    assert effects[2].split() == ["Subject", "Intercept", "308", "2.259", "12.071"]
+    assert len(effects) == 2 + 36 + 1
     _, out, _ = run(capsys, FORMULA, "sleepstudy", "--anova", "1")
     assert str(m.anova(1)) in out
+    _, out, _ = run(capsys, "--anova", FORMULA, "sleepstudy")
+    assert str(m.anova()) in out
 
 
 def test_correlation_on_request(capsys):

@@ -65,6 +65,7 @@ def resolve_contrasts(
 
 def _contrast(name: str, contrast: object, n_levels: int) -> object:
     if isinstance(contrast, str):
+        contrast = contrast.removeprefix("contr.")
         if contrast not in CONTRASTS:
             raise DesignError(
                 f"Unknown contrast {contrast!r} for {name!r}.",

@@ -92,7 +92,7 @@ def _read_file(path: Path) -> pd.DataFrame:
             hint=f"Known endings: {', '.join(READERS)}; or read it into a table first.",
         )
     try:
-        return cast("pd.DataFrame", getattr(pd, reader)(path))
+        table = cast("pd.DataFrame", getattr(pd, reader)(path))
     except FileNotFoundError:
         raise DesignError(
             f"There is no file '{path}'.", hint="Check the path."
@@ -103,8 +103,15 @@ def _read_file(path: Path) -> pd.DataFrame:
         ) from failure
     except (ValueError, OSError) as failure:
         raise DesignError(
-            f"The file '{path}' cannot be read: {failure}", hint="Check its content."
+            f"The file '{path}' cannot be read: {str(failure).rstrip('.')}.",
+            hint="Check its content.",
         ) from failure
+    if len(table.columns) == 1 and ";" in str(table.columns[0]):
+        raise DesignError(
+            f"The file '{path}' has semicolons between its columns.",
+            hint='Read it first: pandas.read_csv(path, sep=";", decimal=",").',
+        )
+    return table
 
 
 def _from_mapping(columns: Mapping[Hashable, Any]) -> pd.DataFrame:

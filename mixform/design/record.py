@@ -15,7 +15,7 @@ from mixform.design.random import RandomBlock
 from mixform.formula import ModelFormula
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Design:
     """Everything a model needs of the data; rows that are not used are gone.
 
@@ -52,6 +52,13 @@ class Design:
     offset_column: str | None
     offset_is_array: bool
     weights_column: str | None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Design of {self.formula.source!r}: {len(self.y)} rows, "
+            f"{len(self.fixed.names)} fixed-effect columns, "
+            f"{len(self.blocks)} random terms>"
+        )
 
     @property
     def row_index(self) -> pd.Index:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from mixform.design.model_matrix import Term
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
 from mixform.inference.contrast_tests import f_test
@@ -41,8 +42,8 @@ def anova(
     roman = TYPES.get(kind, str(kind))
     if roman not in ROMAN:
         raise InferenceError(
-            f"Unknown type {kind!r} of analysis of variance.",
-            hint="Give 1, 2 or 3.",
+            f"Unknown type {str(kind)[:20]!r} of analysis of variance.",
+            hint="Give 1, 2 or 3 (models are not compared here).",
         )
     if ddf not in DDF:
         raise InferenceError(
@@ -60,14 +61,32 @@ def anova(
             f_value, num_df, den_df, p = f_test(L, np.zeros(len(L)), fit, variances)
             mean_sq = f_value * fit.sigma**2
             rows[name] = (mean_sq * num_df, mean_sq, num_df, den_df, f_value, p)
-        if roman == "III":
+        if roman != "I":
             notes += _at_zero(space.terms)
+        if roman == "III":
+            notes += _missing_cells(fit, space.terms)
     if not rows:
         notes.append("The model has no fixed term to test.")
     table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
     table = table.astype({"num_df": int})
     heading = f"Type {roman} analysis of variance table with Satterthwaite's method"
     return table, heading, tuple(notes)
+
+
+def _missing_cells(fit: Fit, terms: tuple[Term, ...]) -> list[str]:
+    """Name the interactions of factors that have combinations without data."""
+    fixed = fit.design.fixed
+    names = [
+        term.name
+        for term in fixed.coded.terms
+        if len(term.factors) > 1 and set(term.columns) & set(fixed.aliased)
+    ]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)} has combinations without data: interpret type III "
+        "hypotheses with care."
+    ]
 
 
 def _at_zero(terms: tuple) -> list[str]:

@@ -38,6 +38,8 @@ def read_contrast(
     InferenceError : unknown coefficient, wrong width, unreadable equation
     """
     labels: tuple[str, ...]
+    if isinstance(L, list | tuple) and all(isinstance(row, str) for row in L):
+        L = ", ".join(cast("list[str]", L))
     if isinstance(L, str):
         matrix, right, labels = _read_equations(L, names)
         if np.any(np.asarray(rhs) != 0.0):

@@ -6,3 +6,4 @@ from mixform.report.summary import scaled_residuals as scaled_residuals
 from mixform.report.summary import summarize as summarize
 from mixform.report.tables import AnovaTable as AnovaTable
 from mixform.report.tables import anova_table as anova_table
+from mixform.report.tables import ranef_summary as ranef_summary

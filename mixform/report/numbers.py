@@ -24,7 +24,7 @@ def decimals_for(values: Sequence[float], digits: int) -> int | None:
         return 1
     decimals = digits - 1 - floor(log10(min(sizes)))
     before_point = floor(log10(max(sizes))) + 1
-    if decimals + max(before_point, 1) > 12:
+    if decimals + max(before_point, 1) > 12 or not -4 < before_point < 8:
         return None
     return max(decimals, 0)
 
@@ -76,7 +76,9 @@ def format_p(value: float) -> str:
         return "NaN"
     if value < 2e-16:
         return "< 2e-16"
-    return f"{value:.4f}" if value >= 0.001 else f"{value:.2e}"
+    if value >= 0.01:
+        return f"{value:.4f}"
+    return f"{value:.3g}" if value >= 1e-4 else f"{value:.2e}"
 
 
 def stars(value: float) -> str:
@@ -85,3 +87,14 @@ def stars(value: float) -> str:
         if value < level:
             return code
     return ""
+
+
+def p_with_stars(value: float) -> str:
+    """Return a p value with its significance code beside it, at one width.
+
+    Examples
+    --------
+    >>> p_with_stars(0.03), p_with_stars(0.5)
+    ('0.0300 *  ', '0.5000    ')
+    """
+    return f"{format_p(value)} {stars(value):<3}"

@@ -14,7 +14,7 @@ from mixform.report.numbers import (
     LEGEND,
     format_column,
     format_fixed,
-    format_p,
+    p_with_stars,
     stars,
 )
 
@@ -34,6 +34,10 @@ def summarize(
     sections += ["Scaled residuals:", _residuals(fit), ""]
     if fit.design.blocks:
         sections += ["Random effects:", _random(fit)]
+    else:
+        df = fit.evaluation.problem.residual_df
+        sigma = format_column([fit.sigma])[0]
+        sections.append(f"Residual standard error: {sigma} on {df} degrees of freedom")
     sections += [_sizes(fit), ""]
     if len(coefficients):
         sections += ["Fixed effects:", _fixed(coefficients)]
@@ -147,10 +151,9 @@ def _fixed(table: pd.DataFrame) -> Section:
         format_column(se, like=estimate),
         format_fixed(table["df"].tolist(), 2),
         format_fixed(table["t_value"].tolist(), 3),
-        [format_p(p) for p in p_values],
-        [stars(p) for p in p_values],
+        [p_with_stars(p) for p in p_values],
     ]
-    headers = ["", "Estimate", "Std. Error", "df", "t value", "Pr(>|t|)", ""]
+    headers = ["", "Estimate", "Std. Error", "df", "t value", "Pr(>|t|)    "]
     return column_grid(headers, columns)
 
 
@@ -171,7 +174,12 @@ def fit_notes(fit: Fit) -> list[str]:
     design = fit.design
     notes: list[str] = []
     if design.n_missing:
-        counts = ", ".join(f"{k} {v}" for k, v in design.missing_columns.items())
+        counts = ", ".join(
+            f"{name} {count}"
+            if name in design.columns or "(" not in name
+            else f"{name} is undefined in {count}"
+            for name, count in design.missing_columns.items()
+        )
         total = design.n_missing + fit.n
         notes.append(
             f"{design.n_missing} of {total} rows dropped for missing values ({counts})."
