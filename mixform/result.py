@@ -17,6 +17,7 @@ from mixform.inference.anova import anova
 from mixform.inference.contrast_tests import HypothesisTest, joint_test, t_tests
 from mixform.inference.estimability import read_contrast, require_estimable
 from mixform.inference.intervals import symmetric_interval
+from mixform.inference.leverage import leverage
 from mixform.inference.prediction import chosen_blocks, fitted, predict
 from mixform.inference.satterthwaite import VarianceModel, variance_model
 from mixform.inference.variance_components import varcorr
@@ -178,6 +179,10 @@ class Result:
         """Response minus `fittedvalues`."""
         fitted_values = self.fittedvalues
         return pd.Series(self._fit.design.y, index=fitted_values.index) - fitted_values
+
+    def leverage(self) -> pd.Series:
+        """Return how much each observation determines its own fitted value, (n,)."""
+        return pd.Series(leverage(self._fit), index=self._fit.design.row_index)
 
     def predict(
         self,

@@ -74,7 +74,7 @@ def test_anova_and_random_effects_follow_on_request(capsys):
     assert str(m.anova()) in out
     effects = out.split("Random effects:")[-1].splitlines()
     assert effects[2].split() == ["Subject", "Intercept", "308", "2.259", "12.071"]
-    assert len(effects) == 2 + 36 + 1
+    assert len(effects) == 2 + 36
     _, out, _ = run(capsys, FORMULA, "sleepstudy", "--anova", "1")
     assert str(m.anova(1)) in out
     _, out, _ = run(capsys, "--anova", FORMULA, "sleepstudy")

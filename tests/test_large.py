@@ -121,3 +121,26 @@ def test_one_group_of_many_rows_beside_many_groups(k):
     m = mf.fit("y ~ x + (1|g)" if k == 1 else "y ~ x + (x|g)", data)
     assert m.converged
     assert m.varcorr["sdcor"][0] == pytest.approx(1.0, rel=0.1)
+
+
+def test_result_does_not_depend_on_the_number_of_threads():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    rng = np.random.default_rng(3)
+    n = 30_000
+    data = pd.DataFrame(
+        {
+            "a": rng.integers(0, 900, n),
+            "b": rng.integers(0, 700, n),
+            "x": rng.normal(size=n),
+        }
+    )
+    data["y"] = rng.normal(size=900)[data["a"]] + rng.normal(size=n) + data["x"]
+    fits = []
+    for threads in (1, 2):
+        with threadpoolctl.threadpool_limits(threads):
+            fits.append(mf.fit("y ~ x + (1 | a) + (1 | b)", data))
+    one, two = fits
+    assert one.criterion == pytest.approx(two.criterion, rel=1e-10)
+    np.testing.assert_allclose(one.params, two.params, rtol=1e-10)
+    np.testing.assert_allclose(one.bse, two.bse, rtol=1e-10)
+    np.testing.assert_allclose(one.theta, two.theta, rtol=1e-7, atol=1e-9)

@@ -38,7 +38,7 @@ def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
             f"Unknown backend {backend!r}.", hint=suggest(backend, BACKENDS, "Backends")
         )
     q = sum(block.m * block.k for block in blocks)
-    if backend == "dense" or (backend == "auto" and q <= DENSE_LIMIT):
+    if backend == "dense" or q == 0 or (backend == "auto" and q <= DENSE_LIMIT):
         require_memory(DenseEquations.bytes_for(q), f"{q} random effects (dense)")
         return DenseEquations(blocks)
     # numba takes longer to load than a small model takes to fit.

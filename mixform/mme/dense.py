@@ -98,7 +98,7 @@ class DenseEquations:
                 f"{[np.round(t, 6).tolist() for t in T]} (equation {info}).",
                 hint="Rescale the covariates of the random terms, or change start=.",
             )
-        return DenseFactor(self, ZtZ_Lambda, lower)
+        return DenseFactor(self, T, ZtZ_Lambda, lower)
 
     def Zt_dot(self, W: Matrix) -> Matrix:
         """Return Z'W (q, r) for W (n, r), rows scaled by R^-1/2 as Z's are."""
@@ -173,9 +173,14 @@ class DenseFactor:
     """M = lower lower' at one theta."""
 
     def __init__(
-        self, equations: DenseEquations, ZtZ_Lambda: Matrix, lower: Matrix
+        self,
+        equations: DenseEquations,
+        T: Sequence[Matrix],
+        ZtZ_Lambda: Matrix,
+        lower: Matrix,
     ) -> None:
         self._equations = equations
+        self._T = T
         self._ZtZ_Lambda = ZtZ_Lambda
         self._lower = lower
 
@@ -232,6 +237,21 @@ class DenseFactor:
             levels = np.arange(block.m)
             stacks.append(own[levels, :, levels, :])
         return tuple(stacks)
+
+    def row_quadratics(self) -> Vector:
+        """Return the diagonal (n,) of Z Lambda M^-1 Lambda'Z', rows as `Zt_dot`'s."""
+        equations, inverse = self._equations, self._inverse()
+        rows = [b.design @ t for b, t in zip(equations.blocks, self._T, strict=True)]
+        places = [
+            start + block.codes[:, None] * block.k + np.arange(block.k)
+            for start, block in zip(equations.starts, equations.blocks, strict=False)
+        ]
+        out = np.zeros(len(rows[0]) if rows else 0)
+        for left, here in zip(rows, places, strict=True):
+            for right, there in zip(rows, places, strict=True):
+                entries = inverse[here[:, :, None], there[:, None, :]]
+                out += np.einsum("ia,iab,ib->i", left, entries, right)
+        return out
 
 
 def _pair_products(row: ZBlock, column: ZBlock) -> Matrix:

@@ -94,6 +94,10 @@ class Factor(Protocol):
         """Return for each block (m, k, k): its levels' diagonal blocks of M^-1."""
         ...
 
+    def row_quadratics(self) -> Vector:
+        """Return the diagonal (n,) of Z Lambda M^-1 Lambda'Z', rows as `Zt_dot`'s."""
+        ...
+
 
 class Equations(Protocol):
     """The pattern and values of Z'R^-1Z, ready to be factored at any theta."""

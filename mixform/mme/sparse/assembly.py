@@ -21,6 +21,7 @@ from scipy import sparse
 from mixform.mme.equations import ZBlock
 from mixform.mme.sparse.crossproduct import (
     add_product,
+    add_row_quadratics,
     add_traces,
     fill_rows,
     refill_pair,
@@ -135,6 +136,28 @@ class Assembly:
                     block[:, x, y] = block[:, y, x] = entries
             blocks.append(block)
         return tuple(blocks)
+
+    def row_quadratics(
+        self, blocks: Sequence[ZBlock], T: Sequence[Floats], selected: Floats
+    ) -> Floats:
+        """Return the diagonal (n,) of Z Lambda M^-1 Lambda'Z'."""
+        rows = [block.design @ t for block, t in zip(blocks, T, strict=True)]
+        out = np.zeros(len(blocks[0].codes))
+        for i, j, start, level, _, base in self.pairs:
+            add_row_quadratics(
+                i == j,
+                start,
+                level,
+                base,
+                self.lengths[i],
+                blocks[i].codes,
+                rows[i],
+                blocks[j].codes,
+                rows[j],
+                selected,
+                out,
+            )
+        return out
 
     def locate(self, column: int) -> tuple[int, int, int]:
         """Return (block, level, coefficient) of a column of Z."""

@@ -105,7 +105,7 @@ class SparseEquations:
         T = tuple(np.ascontiguousarray(t, dtype=np.float64) for t in T)
         values = self.assembly.refill(T)
         try:
-            return SparseFactor(self.assembly, T, self.symbolic.factor(values))
+            return SparseFactor(self, T, self.symbolic.factor(values))
         except NotPositiveDefiniteError as failure:
             block, level, coefficient = self.locate(failure.column)
             raise SolverError(
@@ -175,12 +175,12 @@ class SparseFactor:
 
     Attributes
     ----------
-    assembly : Z'Z and the pattern
+    equations : Z'Z and the pattern
     T : for each block, (k, k)
     factor : Cholesky factor of M
     """
 
-    assembly: Assembly
+    equations: SparseEquations
     T: tuple[Floats, ...]
     factor: Factor
 
@@ -208,8 +208,15 @@ class SparseFactor:
         ``B[a, b]`` is the sum over levels l of entry ((l, a), (l, b)) of
         Z'Z Lambda M^-1, so that d log|M| = 2 sum(dT * B) for a change dT of T.
         """
-        return self.assembly.traces(self.T, self.selected)
+        return self.equations.assembly.traces(self.T, self.selected)
 
     def inverse_blocks(self) -> tuple[Floats, ...]:
         """Return for each block the (m, k, k) diagonal blocks of M^-1, by level."""
-        return self.assembly.diagonal_blocks(self.selected)
+        return self.equations.assembly.diagonal_blocks(self.selected)
+
+    def row_quadratics(self) -> Floats:
+        """Return the diagonal (n,) of Z Lambda M^-1 Lambda'Z'."""
+        equations = self.equations
+        return equations.assembly.row_quadratics(
+            equations.blocks, self.T, self.selected
+        )

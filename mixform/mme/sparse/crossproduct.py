@@ -282,3 +282,42 @@ def add_product(
                     if not is_diagonal:
                         for c in range(r):
                             out_i[a * k_i + y, c] += g * H_j[to, c]
+
+
+@kernel
+def add_row_quadratics(
+    is_diagonal: bool,
+    start: Longs,
+    level: Ints,
+    base: Longs,
+    length: Longs,
+    codes_i: Ints,
+    rows_i: Floats,
+    codes_j: Ints,
+    rows_j: Floats,
+    selected: Floats,
+    out: Floats,
+) -> None:
+    """Add what a pair of terms gives of v'M^-1 v for each row v of Z Lambda.
+
+    ``rows_i`` (n, k_i) and ``rows_j`` (n, k_j) are a row's entries in the two terms;
+    `selected` (nnz,) holds M^-1 on the pattern of M.
+    """
+    k_i, k_j = rows_i.shape[1], rows_j.shape[1]
+    for row in range(out.size):
+        a, b = codes_i[row], codes_j[row]
+        low, high = start[a], start[a + 1] - 1
+        while low < high:
+            middle = (low + high) // 2
+            if level[middle] < b:
+                low = middle + 1
+            else:
+                high = middle
+        at = base[a] + low * k_j
+        total = 0.0
+        for y in range(k_i):
+            for x in range(y if is_diagonal else 0, k_j):
+                twice = 1.0 if is_diagonal and x == y else 2.0
+                total += twice * rows_j[row, x] * selected[at + x] * rows_i[row, y]
+            at += length[a] - y - 1
+        out[row] += total
