@@ -34,7 +34,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 #: Imports inside functions, each of something heavy that most sessions do not need.
 LAZY = {
     "progress.py": {"tqdm"},
-    "mme/backends.py": {"mixform.mme.sparse"},
+    "mme/backends.py": {"mixform.mme.sparse", "threadpoolctl"},
     "report/layout.py": {"statsmodels.iolib.table"},
 }
 

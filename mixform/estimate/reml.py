@@ -23,6 +23,7 @@ from mixform.estimate.criterion import Evaluation, evaluate
 from mixform.estimate.fit import Convergence, Fit
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
+from mixform.mme import few_threads
 
 #: Called with the count of evaluations, the criterion and theta.
 Trace = Callable[[int, float, Vector], None]
@@ -107,10 +108,11 @@ def estimate(
     problem = build_problem(design, reml=method == "REML", backend=control.backend)
     theta = problem.start() if start is None else _scaled_start(problem, start)
     traces = [t for t in (_tracer(control.trace), progress) if t is not None]
-    found = _search(problem, theta, control, traces, by_em=start is None)
-    if start is None and _may_be_local(problem, found):
-        again = _search(problem, SMALL * theta, control, traces, by_em=False)
-        found = _better(found, again)
+    with few_threads(problem.equations):
+        found = _search(problem, theta, control, traces, by_em=start is None)
+        if start is None and _may_be_local(problem, found):
+            again = _search(problem, SMALL * theta, control, traces, by_em=False)
+            found = _better(found, again)
     theta, here, certificate, count = found
     interior = interior_parameters(problem, theta)
     return _record(design, method, theta, here, interior, certificate, count, control)

@@ -18,6 +18,7 @@ from mixform.errors import InferenceError
 from mixform.estimate import Fit
 from mixform.estimate.criterion import chain_to_theta, dSigma, evaluate
 from mixform.estimate.problem import split_blocks
+from mixform.mme import few_threads
 
 #: Step of the central differences, relative to the parameter (at least 0.1): their
 #: relative error is of the order of the square of the step.
@@ -59,7 +60,8 @@ def variance_model(fit: Fit) -> VarianceModel:
     On the scaled problem; sigma there is in units of the user's sigma, so that phi's
     last entry is 1 at the estimate.
     """
-    information = _observed_information(fit)
+    with few_threads(fit.evaluation.problem.equations):
+        information = _observed_information(fit)
     values, vectors = np.linalg.eigh(information)
     V_phi = None
     # With as many variance parameters as residual df, nothing is left to tell how well

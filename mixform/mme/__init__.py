@@ -2,6 +2,7 @@
 
 from mixform.mme.backends import BACKENDS as BACKENDS
 from mixform.mme.backends import build_equations as build_equations
+from mixform.mme.backends import few_threads as few_threads
 from mixform.mme.dense import DenseEquations as DenseEquations
 from mixform.mme.equations import Equations as Equations
 from mixform.mme.equations import Factor as Factor

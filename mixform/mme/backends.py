@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from mixform.errors import DesignError, SolverError, suggest
 from mixform.mme.dense import DenseEquations
@@ -17,6 +18,9 @@ from mixform.mme.equations import Equations, ZBlock
 #: milliseconds, less in all than loading the kernels of the sparse one.
 DENSE_LIMIT = 400
 BACKENDS = ("auto", "dense", "sparse")
+
+#: Multiplications of one factorisation from which two threads are worth having.
+SHARED_FLOPS = 1e9
 
 
 def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
@@ -51,6 +55,22 @@ def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
         f"{q} random effects (sparse, {work.nnz_L:.3g} entries of the factor)",
     )
     return equations
+
+
+def few_threads(equations: Equations) -> AbstractContextManager[object]:
+    """Keep BLAS to one thread while factors are too small to share.
+
+    Threads that wait for each other on small blocks are slower than one, and much
+    slower where other work keeps the cores busy. Needs threadpoolctl (extra
+    ``threads``); where factors are large, the user's number of threads is used.
+    """
+    if equations.name != "sparse" or equations.flops > SHARED_FLOPS:
+        return nullcontext()
+    try:
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415 - an extra
+    except ImportError:
+        return nullcontext()
+    return threadpool_limits(1, user_api="blas")
 
 
 def require_memory(needed: float, what: str) -> None:

@@ -42,6 +42,11 @@ class DenseEquations:
         self.ZtZ = self._cross_products()
         self.P = self._precisions()
 
+    @property
+    def flops(self) -> float:
+        """Multiplications of one factorisation."""
+        return self.q**3 / 6.0
+
     def _cross_products(self) -> Matrix:
         ZtZ = np.empty((self.q, self.q))
         for i, row in enumerate(self.blocks):

@@ -109,6 +109,11 @@ class Equations(Protocol):
         """Number of columns of Z."""
         ...
 
+    @property
+    def flops(self) -> float:
+        """Multiplications of one factorisation, estimated."""
+        ...
+
     def factor(self, T: Sequence[Matrix]) -> Factor:
         """Return M's factor for the blocks' T (k, k each, not needed triangular)."""
         ...

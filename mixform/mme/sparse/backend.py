@@ -90,6 +90,11 @@ class SparseEquations:
         return self.symbolic.q
 
     @property
+    def flops(self) -> float:
+        """Multiplications of one factorization."""
+        return self.symbolic.flops
+
+    @property
     def work(self) -> Work:
         """Cost of one evaluation."""
         total = self.symbolic.bytes + self.assembly.bytes
