@@ -59,7 +59,7 @@ def fit(
     Raises
     ------
     FormulaError : the formula cannot be read or names an unknown column
-    DesignError : the data do not support the model, or an argument does not fit
+    DesignError, SolverError : the data do not support the model, or do not fit
 
     Examples
     --------

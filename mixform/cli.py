@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from mixform import datasets
 from mixform._version import __version__
@@ -23,9 +24,16 @@ EXAMPLE = 'mixform "Reaction ~ Days + (Days | Subject)" sleepstudy --anova'
 TYPES = ("1", "2", "3", "I", "II", "III")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports bad arguments in one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"mixform: error: {message} (see mixform --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mixform",
         description="Fit a linear mixed model and print it as lmerTest does.",
         epilog=f"Example: {EXAMPLE}. Built-in data sets: "

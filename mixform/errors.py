@@ -118,7 +118,9 @@ class ConvergenceWarning(MixformWarning):
 
 
 class SingularFitWarning(MixformWarning):
-    """The estimated covariance of a term is singular.
+    """The covariance of a term is singular in a fit that is not certified.
+
+    A certified singular fit is a result with a note, and no warning.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ from mixform.inference.contrast_tests import HypothesisTest, joint_test, t_tests
 from mixform.inference.estimability import read_contrast, require_estimable
 from mixform.inference.intervals import symmetric_interval
 from mixform.inference.leverage import leverage
-from mixform.inference.prediction import chosen_blocks, fitted, predict
+from mixform.inference.prediction import fitted, predict
 from mixform.inference.satterthwaite import VarianceModel, variance_model
 from mixform.inference.variance_components import varcorr
 from mixform.report import AnovaTable, Summary, anova_table, fit_notes, summarize
@@ -107,7 +107,7 @@ class Result:
 
     @property
     def theta(self) -> Vector:
-        """Relative covariance factors, (t,), in lme4's order."""
+        """Relative covariance factors, (t,): by term as written, each as lme4's."""
         return self._fit.theta.copy()
 
     # The random effects.
@@ -207,7 +207,6 @@ class Result:
         -------
         Series with the index of newdata; NaN where a needed value is missing
         """
-        chosen_blocks(self._fit, random)
         return predict(self._fit, newdata, random=random, new_levels=new_levels)
 
     # Tests.

@@ -127,7 +127,7 @@ def test_missing_argument_is_status_2(capsys):
     with pytest.raises(SystemExit) as caught:
         main([FORMULA])
     assert caught.value.code == 2
-    assert "usage: mixform" in capsys.readouterr().err
+    assert "the following arguments are required: data" in capsys.readouterr().err
 
 
 def test_aliased_column_is_a_note_not_a_warning(capsys, csv):

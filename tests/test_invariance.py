@@ -362,7 +362,14 @@ def test_groups_may_be_of_very_unequal_size():
 @METHODS
 def test_one_residual_degree_of_freedom_is_no_crash(method):
     data = {"y": [1.0, 2.5, 1.7, 4.0], "x": [0.0, 1.0, 2.5, 3.0], "g": list("aabb")}
-    m = mf.fit("y ~ x + I(x**2) + (1 | g)", data, method=method)
+    formula = "y ~ x + I(x**2) + (1 | g)"
+    if method == "ML":
+        m = mf.fit(formula, data, method="ML")
+    else:
+        with pytest.warns(mf.ConvergenceWarning, match="1 residual degrees of freedom"):
+            m = mf.fit(formula, data)
+        assert m.ddf.isna().all()
+        assert "no degrees of freedom" in str(m)
     assert np.all(np.isfinite(m.params))
 
 

@@ -106,8 +106,14 @@ def require_rows(used: Mask, asked: Mask, counts: Mapping[str, int]) -> None:
 
 
 def take(series: pd.Series, used: Mask) -> pd.Series:
-    """Return the rows in use; categories that no longer occur are dropped."""
-    if not used.all():
+    """Return a copy of the rows in use; categories that no longer occur are dropped.
+
+    A copy, because tests of terms code these columns later, and the user may have
+    changed the table by then.
+    """
+    if used.all():
+        series = series.copy(deep=True)
+    else:
         series = series[used].reset_index(drop=True)
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.cat.remove_unused_categories()

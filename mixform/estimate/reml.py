@@ -110,8 +110,11 @@ def estimate(
     traces = [t for t in (_tracer(control.trace), progress) if t is not None]
     with few_threads(problem.equations):
         found = _search(problem, theta, control, traces, by_em=start is None)
-        if start is None and _may_be_local(problem, found):
-            again = _search(problem, SMALL * theta, control, traces, by_em=False)
+        left = control.max_evaluations - found[3]
+        if start is None and left > 0 and _may_be_local(problem, found):
+            again = _search(
+                problem, SMALL * theta, control, traces, by_em=False, count=found[3]
+            )
             found = _better(found, again)
     theta, here, certificate, count = found
     interior = interior_parameters(problem, theta)
@@ -127,10 +130,9 @@ def _may_be_local(problem: Problem, found: Found) -> bool:
 
 
 def _better(one: Found, two: Found) -> Found:
-    """Return the lower of two searches, with the evaluations of both."""
-    count = one[3] + two[3]
+    """Return the lower of two searches, the second of which counted on."""
     best = two if two[1].criterion < one[1].criterion - 1e-9 else one
-    return (*best[:3], count)
+    return (*best[:3], two[3])
 
 
 def _search(
@@ -140,9 +142,13 @@ def _search(
     traces: list[Trace],
     *,
     by_em: bool,
+    count: int = 0,
 ) -> Found:
-    """Search, make the boundary exact, and leave it where it is a false zero."""
-    count = 0
+    """Search, make the boundary exact, and leave it where it is a false zero.
+
+    ``count`` evaluations have been made before.
+    """
+    first = count
 
     def trace(n_here: int, criterion: float, where: Vector) -> None:
         for call in traces:
@@ -154,7 +160,7 @@ def _search(
             theta,
             tolerance=control.tolerance,
             max_evaluations=min(max(control.max_evaluations - count, 1), PATIENCE),
-            by_em=by_em and count == 0,
+            by_em=by_em and count == first,
             trace=trace if traces else None,
         )
         count += search.n_evaluations
@@ -266,22 +272,32 @@ def _record(
         sigma=sigma,
         criterion=criterion,
         certificate=certificate,
-        convergence=_verdict(here, certificate, count, control),
+        convergence=_verdict(here, certificate, int(interior.sum()), count, control),
         singular_terms=singular,
     )
 
 
 def _verdict(
-    here: Evaluation, certificate: Certificate, count: int, control: Control
+    here: Evaluation,
+    certificate: Certificate,
+    n_interior: int,
+    count: int,
+    control: Control,
 ) -> Convergence:
     problem = here.problem
-    explained = here.r2 / problem.yty if problem.yty > 0.0 else 1.0
+    left_over = here.r2 / problem.yty if problem.yty > 0.0 else 1.0
+    undetermined = problem.residual_df <= n_interior > 0
     left = certificate.predicted_decrease
     lowest = certificate.smallest_eigenvalue
     message = "certified optimum"
-    if explained < LEAST_RESIDUAL:
+    if undetermined:
         message = (
-            f"not certified: the random effects explain all but {explained:.1g} of the "
+            f"not certified: {problem.residual_df} residual degrees of freedom cannot "
+            f"determine {n_interior + 1} variance parameters"
+        )
+    elif left_over < LEAST_RESIDUAL:
+        message = (
+            f"not certified: the random effects explain all but {left_over:.1g} of the "
             "variation, too little to keep its digits"
         )
     elif left > control.certified_decrease:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from formulaic.errors import FormulaParsingError, FormulaSyntaxError
 from formulaic.utils.constraints import LinearConstraints
 
@@ -40,6 +41,10 @@ def read_contrast(
     labels: tuple[str, ...]
     if isinstance(L, list | tuple) and all(isinstance(row, str) for row in L):
         L = ", ".join(cast("list[str]", L))
+    if isinstance(L, pd.Series):
+        L = L.to_dict()
+    elif isinstance(L, pd.DataFrame):
+        L = {str(label): row.to_dict() for label, row in L.iterrows()}
     if isinstance(L, str):
         matrix, right, labels = _read_equations(L, names)
         if np.any(np.asarray(rhs) != 0.0):
@@ -48,7 +53,7 @@ def read_contrast(
     if isinstance(L, Mapping):
         matrix, labels = _read_mapping(cast("Mapping[str, Any]", L), names)
     else:
-        matrix = np.atleast_2d(np.asarray(L, dtype=np.float64))
+        matrix = np.atleast_2d(_as_floats(L, "L"))
         labels = tuple(f"row {i + 1}" for i in range(len(matrix)))
     if matrix.ndim != 2 or matrix.shape[1] != len(names):
         raise InferenceError(
@@ -58,14 +63,29 @@ def read_contrast(
         )
     if not np.all(np.isfinite(matrix)):
         raise InferenceError("L holds values that are not finite.")
-    right = np.broadcast_to(np.asarray(rhs, dtype=np.float64), len(matrix)).copy()
-    return matrix, right, labels
+    right = _as_floats(rhs, "rhs")
+    if right.shape not in {(), (1,), (len(matrix),)} or not np.all(np.isfinite(right)):
+        raise InferenceError(
+            f"rhs must be a finite number, or {len(matrix)} of them, one for each row."
+        )
+    return matrix, np.broadcast_to(right, len(matrix)).copy(), labels
+
+
+def _as_floats(values: object, what: str) -> Matrix:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InferenceError(
+            f"{what} is not numeric.",
+            hint="Give numbers, a mapping of coefficient names to numbers, or a string "
+            "of equations.",
+        ) from None
 
 
 def _read_mapping(
     L: Mapping[str, Any], names: Sequence[str]
 ) -> tuple[Matrix, tuple[str, ...]]:
-    nested = any(isinstance(value, Mapping) for value in L.values())
+    nested = all(isinstance(value, Mapping) for value in L.values())
     rows = L if nested else {"contrast": L}
     matrix = np.zeros((len(rows), len(names)))
     for i, row in enumerate(rows.values()):
@@ -75,7 +95,7 @@ def _read_mapping(
                     f"There is no coefficient {name!r}.",
                     hint=suggest(str(name), names, "Coefficients"),
                 )
-            matrix[i, list(names).index(name)] = float(value)
+            matrix[i, list(names).index(name)] = float(_as_floats(value, "L"))
     return matrix, tuple(str(label) for label in rows)
 
 

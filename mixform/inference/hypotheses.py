@@ -11,9 +11,10 @@ SAS/STAT User's Guide, "The Four Types of Estimable Functions"):
   those that involve only the latter. In ``y ~ f * x`` the test of f is at x = 0.
 
 A term contains another if it has the same covariates and more factors, including all of
-the other's. The rows of L are those that lmerTest uses under treatment coding: the
-space they span fixes F, but Satterthwaite's denominator df depends a little on the
-rows (in the third or fourth digit where the rows' own df differ).
+the other's. (lmerTest misses this where a factor is coded by all its levels, as in
+``f/g`` or ``x + f:x``.) Else the rows of L are those that lmerTest uses under treatment
+coding: the space they span fixes F, but Satterthwaite's denominator df depends a
+little on the rows (in the third or fourth digit where the rows' own df differ).
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ def chosen_blocks(fit: Fit, random: bool | str | Sequence[str]) -> list[int]:
     blocks = fit.design.blocks
     if isinstance(random, bool | np.bool_):
         return list(range(len(blocks))) if random else []
+    if not isinstance(random, str | Sequence):
+        raise InferenceError(
+            f"random is {random!r}, not True, False or names of random terms."
+        )
     wanted = [random] if isinstance(random, str) else list(random)
     labels = block_labels(fit)
     chosen: set[int] = set()
@@ -46,6 +50,7 @@ def chosen_blocks(fit: Fit, random: bool | str | Sequence[str]) -> list[int]:
             for j, block in enumerate(blocks)
             if squeezed
             in {labels[j], block.term.group_label, "".join(block.term.source.split())}
+            or sorted(squeezed.split(":")) == sorted(block.term.group)
         }
         if not here:
             raise InferenceError(

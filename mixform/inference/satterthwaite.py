@@ -34,7 +34,8 @@ class VarianceModel:
     dV_beta : (t + 1, p, p) derivatives of V_beta by phi = (interior theta, sigma);
         units of y^2 for theta, of y for sigma
     V_phi : (t + 1, t + 1) asymptotic covariance of phi; None if the observed
-        information is not positive definite
+        information is not positive definite, or the residual has no more degrees of
+        freedom than there are thetas
     smallest_eigenvalue : of the observed information of log-scaled phi
     """
 
@@ -47,6 +48,11 @@ class VarianceModel:
         """Why there are no degrees of freedom, if there are none."""
         if self.V_phi is not None:
             return None
+        if self.smallest_eigenvalue > 0.0:
+            return (
+                "no degrees of freedom: the residual has no more of them than there "
+                "are variance parameters."
+            )
         return (
             "no degrees of freedom: the observed information of the variance "
             "parameters is not positive definite (smallest relative eigenvalue "
@@ -129,7 +135,7 @@ def _observed_information(fit: Fit) -> Matrix:
 
 
 def _scale_of(fit: Fit, k: int) -> float:
-    """Return about one standard error of theta_k: the larger of it and its value.
+    """Return a scale for theta_k: its size, at least 0.1.
 
     A parameter near zero moves on the scale of 1 (the residual SD over a Z of unit
     RMS), never of its value.

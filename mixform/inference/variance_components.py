@@ -11,11 +11,13 @@ from mixform.estimate import Fit
 
 def block_labels(fit: Fit) -> tuple[str, ...]:
     """Return a unique label for each random term: its group, numbered if repeated."""
+    names = [block.term.group_label for block in fit.design.blocks]
     labels: list[str] = []
-    for block in fit.design.blocks:
-        name = block.term.group_label
-        seen = sum(label.split(".")[0] == name for label in labels)
-        labels.append(f"{name}.{seen}" if seen else name)
+    for j, name in enumerate(names):
+        label, number = name, names[:j].count(name)
+        while number and label in {*names, *labels}:
+            label, number = f"{name}.{number}", number + 1
+        labels.append(label)
     return tuple(labels)
 
 
