@@ -41,6 +41,8 @@ LEAST_RESIDUAL = 1e-9
 #: minimum was found on random maximal models whose first search ended singular.
 SMALL = 0.3
 
+CERTIFIED = "certified optimum"
+
 #: What a search found: theta, the solution there, its certificate, evaluations made.
 Found = tuple[Vector, Evaluation, Certificate, int]
 
@@ -289,7 +291,7 @@ def _verdict(
     undetermined = problem.residual_df <= n_interior > 0
     left = certificate.predicted_decrease
     lowest = certificate.smallest_eigenvalue
-    message = "certified optimum"
+    message = CERTIFIED
     if undetermined:
         message = (
             f"not certified: {problem.residual_df} residual degrees of freedom cannot "
@@ -311,7 +313,7 @@ def _verdict(
             f"derivative {lowest:.2g})"
         )
     return Convergence(
-        converged=message == "certified optimum",
+        converged=message is CERTIFIED,
         n_evaluations=count,
         predicted_decrease=left,
         smallest_eigenvalue=lowest,

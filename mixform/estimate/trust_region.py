@@ -38,13 +38,11 @@ class Search:
     theta : (t,) parameters
     evaluation : the solution there
     n_evaluations : factorisations of M it took
-    finished : the model predicts no further decrease
     """
 
     theta: Vector
     evaluation: Evaluation
     n_evaluations: int
-    finished: bool
 
 
 def minimize(
@@ -69,7 +67,7 @@ def minimize(
     """
     search = _State(problem, theta, trace)
     if len(theta) == 0:
-        return search.end(finished=True)
+        return search.end()
     if by_em and max_evaluations > 1:
         search.jump(em_step(search.here, theta))
     search.differentiate()
@@ -79,20 +77,20 @@ def minimize(
         noise = search.here.noise
         # Flat but for rounding, or nothing left that another step could gain.
         if predicted <= (1e-4 * tolerance if inside else 1e-2 * noise):
-            return search.end(finished=True)
+            return search.end()
         there = search.evaluate(step)
         decrease = search.here.criterion - there.criterion
         if inside and predicted <= tolerance:
             if decrease >= -noise:
                 search.theta, search.here = search.theta + step, there
-            return search.end(finished=True)
+            return search.end()
         search.choose_model(step, decrease)
         radius = _next_radius(radius, step, decrease / predicted)
         if decrease > min(1e-4 * predicted, noise):
             search.move(step, there)
         elif radius < 1e-14:
             break
-    return search.end(finished=False)
+    return search.end()
 
 
 class _State:
@@ -145,12 +143,11 @@ class _State:
         self.A = _information(there, self.theta)
         self.B = _secant_update(self.B, step, self.g - g_old, self.A)
 
-    def end(self, *, finished: bool) -> Search:
+    def end(self) -> Search:
         return Search(
             theta=self.theta,
             evaluation=self.here,
             n_evaluations=self.count,
-            finished=finished,
         )
 
 

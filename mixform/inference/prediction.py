@@ -71,6 +71,13 @@ def fitted(fit: Fit, chosen: Sequence[int]) -> Vector:
     return values if design.offset is None else values + design.offset
 
 
+def scaled_residuals(fit: Fit) -> Vector:
+    """Return (y - fitted) sqrt(w) / sigma for the rows in the model, (n,)."""
+    design = fit.design
+    rest = (design.y - fitted(fit, range(len(design.blocks)))) / fit.sigma
+    return rest if design.weights is None else rest * np.sqrt(design.weights)
+
+
 def predict(
     fit: Fit, newdata: object, *, random: bool | str | Sequence[str], new_levels: str
 ) -> pd.Series:

@@ -2,7 +2,6 @@
 
 from mixform.report.layout import Summary as Summary
 from mixform.report.summary import fit_notes as fit_notes
-from mixform.report.summary import scaled_residuals as scaled_residuals
 from mixform.report.summary import summarize as summarize
 from mixform.report.tables import AnovaTable as AnovaTable
 from mixform.report.tables import anova_table as anova_table

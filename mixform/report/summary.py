@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mixform._typing import Vector
 from mixform.estimate import Fit
 from mixform.inference.likelihood import aic, bic
+from mixform.inference.prediction import scaled_residuals
 from mixform.inference.variance_components import block_labels, covariances
 from mixform.report.layout import Section, Summary, column_grid
 from mixform.report.numbers import (
@@ -86,19 +86,6 @@ def _residuals(fit: Fit) -> Section:
     quantiles = np.quantile(scaled_residuals(fit), [0.0, 0.25, 0.5, 0.75, 1.0])
     headers = ["Min", "1Q", "Median", "3Q", "Max"]
     return column_grid(headers, [[f"{value:.4f}"] for value in quantiles], n_left=0)
-
-
-def scaled_residuals(fit: Fit) -> Vector:
-    """Return (y - fitted) sqrt(w) / sigma, (n,)."""
-    design = fit.design
-    rest = design.y - design.fixed.X @ fit.beta
-    if design.offset is not None:
-        rest = rest - design.offset
-    for block, b in zip(design.blocks, fit.b, strict=True):
-        rest = rest - np.einsum("ij,ij->i", block.design, b[block.codes])
-    if design.weights is not None:
-        rest = rest * np.sqrt(design.weights)
-    return rest / fit.sigma
 
 
 def _random(fit: Fit) -> Section:

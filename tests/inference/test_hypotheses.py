@@ -179,3 +179,33 @@ def term(factors="", covariates=""):
 )
 def test_term_contains_another_with_fewer_factors(larger, smaller, expected):
     assert contains(term(*larger), term(*smaller)) is expected
+
+
+def test_covariate_beside_its_slopes_by_level_is_tested_as_their_mean():
+    """SAS's type III of x in x + f:x; lmerTest tests the slope of one level."""
+    rng = np.random.default_rng(4)
+    n = 90
+    data = pd.DataFrame({"f": np.tile(list("abc"), n // 3), "x": rng.normal(size=n)})
+    data["g"] = rng.integers(0, 9, n)
+    slopes = data["f"].map({"a": 0.2, "b": 1.0, "c": 2.5})
+    data["y"] = slopes * data["x"] + rng.normal(size=n) + rng.normal(size=9)[data["g"]]
+    m = mf.fit("y ~ x + f:x + (1 | g)", data)
+    cells = mf.fit("y ~ 0 + f:x + (1 | g) + I(x * 0 + 1)", data)
+    mean = cells.test(
+        dict.fromkeys([c for c in cells.params.index if "f[" in c], 1 / 3)
+    )
+    assert m.anova().loc["x", "f_value"] == pytest.approx(mean.f_value, rel=1e-6)
+
+
+def test_factor_with_another_nested_in_it_is_tested_over_the_mean_of_the_latter():
+    """SAS's type III of f in f/h equals that in f * h."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame(
+        {"f": rng.choice(list("ab"), 80), "h": rng.choice(list("uv"), 80)}
+    )
+    data["g"] = rng.integers(0, 8, 80)
+    data["y"] = rng.normal(size=80) + rng.normal(size=8)[data["g"]]
+    nested = mf.fit("y ~ f / h + (1 | g)", data).anova()
+    crossed = mf.fit("y ~ f * h + (1 | g)", data).anova()
+    ours, theirs = nested.loc["f", "f_value"], crossed.loc["f", "f_value"]
+    assert ours == pytest.approx(theirs, rel=1e-7)
