@@ -14,12 +14,12 @@ from mixform.design import Design
 from mixform.estimate import Convergence, Fit
 from mixform.inference import likelihood, random_effects
 from mixform.inference.anova import anova
+from mixform.inference.approximation import Approximation, approximate
 from mixform.inference.contrast_tests import HypothesisTest, joint_test, t_tests
 from mixform.inference.estimability import read_contrast, require_estimable
 from mixform.inference.intervals import symmetric_interval
 from mixform.inference.leverage import leverage
 from mixform.inference.prediction import fitted, predict
-from mixform.inference.satterthwaite import VarianceModel, variance_model
 from mixform.inference.variance_components import varcorr
 from mixform.report import AnovaTable, Summary, anova_table, fit_notes, summarize
 
@@ -34,6 +34,7 @@ class Result:
 
     def __init__(self, fit: Fit) -> None:
         self._fit = fit
+        self._approximations: dict[str, Approximation] = {}
 
     # The estimates.
 
@@ -211,9 +212,7 @@ class Result:
 
     # Tests.
 
-    def anova(
-        self, type: int | str = 3, ddf: Literal["satterthwaite"] = "satterthwaite"
-    ) -> AnovaTable:
+    def anova(self, type: int | str = 3, ddf: str = "satterthwaite") -> AnovaTable:
         """Test each fixed term.
 
         Parameters
@@ -225,9 +224,11 @@ class Result:
         -------
         frame by term: ``sum_sq, mean_sq, num_df, den_df, f_value, p_value``
         """
-        return anova_table(*anova(self._fit, self._variances, kind=type, ddf=ddf))
+        return anova_table(*anova(self._fit, self._approximation(ddf), kind=type))
 
-    def test(self, L: object, rhs: object = 0) -> HypothesisTest:
+    def test(
+        self, L: object, rhs: object = 0, *, ddf: str = "satterthwaite"
+    ) -> HypothesisTest:
         """Test L beta = rhs for an estimable L.
 
         Parameters
@@ -244,7 +245,7 @@ class Result:
         fixed = self._fit.design.fixed
         matrix, right, labels = read_contrast(L, rhs, fixed.names)
         kept = require_estimable(matrix, fixed)
-        return joint_test(kept, right, labels, self._fit, self._variances)
+        return joint_test(kept, right, labels, self._fit, self._approximation(ddf))
 
     # The search.
 
@@ -291,7 +292,7 @@ class Result:
             self._fit,
             self._coefficients,
             correlation=correlation,
-            ddf_note=self._variances.note,
+            ddf_note=self._approximation("satterthwaite").note,
         )
 
     def __str__(self) -> str:
@@ -302,14 +303,16 @@ class Result:
     def _repr_html_(self) -> str:
         return self.summary().as_html()
 
-    @cached_property
-    def _variances(self) -> VarianceModel:
-        return variance_model(self._fit)
+    def _approximation(self, ddf: str) -> Approximation:
+        if ddf not in self._approximations:
+            self._approximations[ddf] = approximate(self._fit, ddf)
+        return self._approximations[ddf]
 
     @cached_property
     def _coefficients(self) -> pd.DataFrame:
         fixed = self._fit.design.fixed
         p = len(fixed.kept)
-        table = t_tests(np.eye(p), np.zeros(p), self._fit, self._variances)
+        approximation = self._approximation("satterthwaite")
+        table = t_tests(np.eye(p), np.zeros(p), self._fit, approximation)
         table.index = pd.Index([fixed.names[j] for j in fixed.kept])
         return table.reindex(pd.Index(fixed.names)) if fixed.aliased else table

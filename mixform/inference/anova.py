@@ -6,27 +6,25 @@ import numpy as np
 import pandas as pd
 
 from mixform.design.model_matrix import Term
-from mixform.errors import InferenceError, suggest
+from mixform.errors import InferenceError
 from mixform.estimate import Fit
+from mixform.inference.approximation import Approximation
 from mixform.inference.contrast_tests import f_test
 from mixform.inference.hypotheses import hypotheses, term_space
-from mixform.inference.satterthwaite import VarianceModel
 
 TYPES = {1: "I", 2: "II", 3: "III", "1": "I", "2": "II", "3": "III"}
 ROMAN = {"I": 1, "II": 2, "III": 3}
-DDF = ("satterthwaite",)
 COLUMNS = ["sum_sq", "mean_sq", "num_df", "den_df", "f_value", "p_value"]
 
 
 def anova(
-    fit: Fit, variances: VarianceModel, *, kind: int | str, ddf: str
+    fit: Fit, approximation: Approximation, *, kind: int | str
 ) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
     """Test each fixed term.
 
     Parameters
     ----------
     kind : 1, 2, 3 or "I", "II", "III"
-    ddf : "satterthwaite"
 
     Returns
     -------
@@ -37,17 +35,13 @@ def anova(
 
     Raises
     ------
-    InferenceError : unknown type or ddf
+    InferenceError : unknown type
     """
     roman = TYPES.get(kind, str(kind))
     if roman not in ROMAN:
         raise InferenceError(
             f"Unknown type {str(kind)[:20]!r} of analysis of variance.",
             hint="Give 1, 2 or 3 (models are not compared here).",
-        )
-    if ddf not in DDF:
-        raise InferenceError(
-            f"Unknown ddf {ddf!r}.", hint=suggest(str(ddf), DDF, "Methods")
         )
     rows: dict[str, tuple[float, ...]] = {}
     notes: list[str] = []
@@ -58,7 +52,7 @@ def anova(
                 notes.append(f"{name} has no estimable function of its own.")
                 rows[name] = (np.nan, np.nan, 0, np.nan, np.nan, np.nan)
                 continue
-            f_value, num_df, den_df, p = f_test(L, np.zeros(len(L)), fit, variances)
+            f_value, num_df, den_df, p = f_test(L, np.zeros(len(L)), fit, approximation)
             mean_sq = f_value * fit.sigma**2
             rows[name] = (mean_sq * num_df, mean_sq, num_df, den_df, f_value, p)
         if roman != "I":
@@ -69,7 +63,10 @@ def anova(
         notes.append("The model has no fixed term to test.")
     table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
     table = table.astype({"num_df": int})
-    heading = f"Type {roman} analysis of variance table with Satterthwaite's method"
+    method = approximation.title
+    heading = f"Type {roman} analysis of variance table with {method}'s method"
+    if method == "Asymptotic":
+        heading = f"Type {roman} analysis of variance table with asymptotic tests"
     return table, heading, tuple(notes)
 
 

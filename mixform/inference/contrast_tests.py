@@ -6,16 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import fdtrc, stdtr
+from scipy.special import chdtrc, fdtrc, stdtr
 
 from mixform._typing import Matrix, Vector
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
-from mixform.inference.satterthwaite import (
-    VarianceModel,
-    satterthwaite,
-    satterthwaite_f,
-)
+from mixform.inference.approximation import Approximation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,25 +40,13 @@ class HypothesisTest:
     __repr__ = __str__
 
 
-def t_ddf(L: Matrix, fit: Fit, variances: VarianceModel) -> Vector:
-    """Return Satterthwaite's df of each row of L (r, p); NaN where there is none."""
-    if variances.V_phi is None:
-        return np.full(len(L), np.nan)
-    return np.array(
-        [
-            satterthwaite(ell, fit.V_beta, variances.dV_beta, variances.V_phi)
-            if np.any(ell)
-            else np.nan
-            for ell in L
-        ]
-    )
-
-
-def t_tests(L: Matrix, rhs: Vector, fit: Fit, variances: VarianceModel) -> pd.DataFrame:
+def t_tests(
+    L: Matrix, rhs: Vector, fit: Fit, approximation: Approximation
+) -> pd.DataFrame:
     """Return the t test of each row of L beta = rhs, for L (r, p)."""
     estimate = L @ fit.beta
-    se = np.sqrt(np.einsum("ij,jk,ik->i", L, fit.V_beta, L))
-    den_df = t_ddf(L, fit, variances)
+    se = np.sqrt(np.einsum("ij,jk,ik->i", L, approximation.V_beta, L))
+    den_df = approximation.t_ddf(L)
     with np.errstate(divide="ignore", invalid="ignore"):
         t_values = (estimate - rhs) / se
     return pd.DataFrame(
@@ -82,18 +66,18 @@ def two_sided(t_values: Vector, den_df: Vector) -> Vector:
 
 
 def f_test(
-    L: Matrix, rhs: Vector, fit: Fit, variances: VarianceModel
+    L: Matrix, rhs: Vector, fit: Fit, approximation: Approximation
 ) -> tuple[float, int, float, float]:
     """Return F, its numerator and denominator df and p for L beta = rhs.
 
-    L V L' is rotated to independent contrasts, whose df are combined (Fai and Cornelius
-    1996). Rows that repeat others count once.
+    L V L' is rotated to independent contrasts, whose df the approximation combines.
+    Rows that repeat others count once.
 
     Raises
     ------
     InferenceError : L is zero; or its rows contradict each other
     """
-    V_L = L @ fit.V_beta @ L.T
+    V_L = L @ approximation.V_beta @ L.T
     size = np.sqrt(np.diag(V_L))
     if not np.any(size > 0.0):
         raise InferenceError("The hypothesis is empty: every coefficient of L is zero.")
@@ -117,17 +101,34 @@ def f_test(
     rotation = vectors[:, -num_df:].T
     if values[-num_df] < 1e-10 * values[-1]:
         rotation = scaled
-    nu = t_ddf(rotation @ L, fit, variances)
-    den_df = satterthwaite_f(nu) if np.all(np.isfinite(nu)) else np.nan
-    return f_value, num_df, den_df, float(fdtrc(num_df, den_df, f_value))
+    den_df, factor = approximation.f_ddf(rotation @ L)
+    f_value *= factor
+    return f_value, num_df, den_df, f_tail(f_value, num_df, den_df)
+
+
+def f_tail(f_value: float, num_df: int, den_df: float) -> float:
+    """Return the upper tail of F; of chi-square / num_df for infinite den_df.
+
+    Examples
+    --------
+    >>> round(f_tail(-np.log(0.05), 2, np.inf), 12)  # chi-square with 2 df
+    0.05
+    """
+    if np.isinf(den_df):
+        return float(chdtrc(num_df, num_df * f_value))
+    return float(fdtrc(num_df, den_df, f_value))
 
 
 def joint_test(
-    L: Matrix, rhs: Vector, labels: tuple[str, ...], fit: Fit, variances: VarianceModel
+    L: Matrix,
+    rhs: Vector,
+    labels: tuple[str, ...],
+    fit: Fit,
+    approximation: Approximation,
 ) -> HypothesisTest:
     """Test L beta = rhs jointly and row by row, for estimable L (r, p)."""
-    f_value, num_df, den_df, p_value = f_test(L, rhs, fit, variances)
-    table = t_tests(L, rhs, fit, variances).set_axis(list(labels), axis=0)
+    f_value, num_df, den_df, p_value = f_test(L, rhs, fit, approximation)
+    table = t_tests(L, rhs, fit, approximation).set_axis(list(labels), axis=0)
     return HypothesisTest(
         f_value=f_value, num_df=num_df, den_df=den_df, p_value=p_value, table=table
     )

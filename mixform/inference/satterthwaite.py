@@ -195,3 +195,46 @@ def satterthwaite_f(nu: Vector) -> float:
         return 2.0
     expectation = float(np.sum(nu / (nu - 2.0)))
     return 2.0 * expectation / (expectation - len(nu))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Satterthwaite:
+    """Satterthwaite's approximation for the fixed effects of one fit.
+
+    Attributes
+    ----------
+    V_beta : (p, p) covariance of the estimates
+    variances : its derivatives, and the covariance of the variance parameters
+    """
+
+    V_beta: Matrix
+    variances: VarianceModel
+
+    @property
+    def title(self) -> str:
+        """Name of the method, as printed."""
+        return "Satterthwaite"
+
+    @property
+    def note(self) -> str | None:
+        """Why there are no degrees of freedom, if there are none."""
+        return self.variances.note
+
+    def t_ddf(self, L: Matrix) -> Vector:
+        """Return the df of each row of L (r, p); NaN where there is none."""
+        V_phi = self.variances.V_phi
+        if V_phi is None:
+            return np.full(len(L), np.nan)
+        return np.array(
+            [
+                satterthwaite(ell, self.V_beta, self.variances.dV_beta, V_phi)
+                if np.any(ell)
+                else np.nan
+                for ell in L
+            ]
+        )
+
+    def f_ddf(self, L: Matrix) -> tuple[float, float]:
+        """Return the denominator df of independent contrasts L (r, p), and 1."""
+        nu = self.t_ddf(L)
+        return (satterthwaite_f(nu) if np.all(np.isfinite(nu)) else np.nan), 1.0

@@ -1,0 +1,113 @@
+"""Ways to judge estimates of the fixed effects: their covariance, df and F tests.
+
+A method is one class of the shape of `Approximation` in its own file, and one line in
+`DDF`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mixform._typing import Matrix, Vector
+from mixform.errors import InferenceError, suggest
+from mixform.estimate import Fit
+from mixform.inference.kenward_roger import KenwardRoger, kenward_roger
+from mixform.inference.satterthwaite import Satterthwaite, variance_model
+
+
+class Approximation(Protocol):
+    """How the estimates of the fixed effects of one fit are judged."""
+
+    @property
+    def title(self) -> str:
+        """Name of the method, as printed."""
+        ...
+
+    @property
+    def V_beta(self) -> Matrix:
+        """Covariance of the estimates that standard errors come from, (p, p)."""
+        ...
+
+    @property
+    def note(self) -> str | None:
+        """Why there are no degrees of freedom, if there are none."""
+        ...
+
+    def t_ddf(self, L: Matrix) -> Vector:
+        """Return the degrees of freedom of the t test of each row of L (r, p).
+
+        NaN for a row of zeros, or where there are none.
+        """
+        ...
+
+    def f_ddf(self, L: Matrix) -> tuple[float, float]:
+        """Return the denominator df and the factor of the Wald F of L (r, p).
+
+        L has full row rank; L V_beta L' is diagonal.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asymptotic:
+    """Normal and chi-square tests: as if the variances were known.
+
+    Attributes
+    ----------
+    V_beta : (p, p) covariance of the estimates
+    """
+
+    V_beta: Matrix
+
+    @property
+    def title(self) -> str:
+        return "Asymptotic"
+
+    @property
+    def note(self) -> None:
+        return None
+
+    def t_ddf(self, L: Matrix) -> Vector:
+        return np.where(np.any(L != 0.0, axis=1), np.inf, np.nan)
+
+    def f_ddf(self, L: Matrix) -> tuple[float, float]:
+        return np.inf, 1.0
+
+
+def _satterthwaite(fit: Fit) -> Satterthwaite:
+    return Satterthwaite(V_beta=fit.V_beta, variances=variance_model(fit))
+
+
+def _kenward_roger(fit: Fit) -> KenwardRoger:
+    return kenward_roger(fit)
+
+
+def _asymptotic(fit: Fit) -> Asymptotic:
+    return Asymptotic(V_beta=fit.V_beta)
+
+
+#: ddf= -> how the approximation of a fit is made.
+DDF: dict[str, Callable[[Fit], Approximation]] = {
+    "satterthwaite": _satterthwaite,
+    "kenward-roger": _kenward_roger,
+    "asymptotic": _asymptotic,
+}
+
+
+def approximate(fit: Fit, ddf: str) -> Approximation:
+    """Return the approximation of this name for a fit.
+
+    Raises
+    ------
+    InferenceError : unknown name; or Kenward-Roger of a fit by ML
+    """
+    name = ddf.lower() if isinstance(ddf, str) else ddf
+    if name not in DDF:
+        raise InferenceError(
+            f"Unknown ddf {ddf!r}.", hint=suggest(str(ddf), DDF, "Methods")
+        )
+    return DDF[name](fit)

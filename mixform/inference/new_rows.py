@@ -1,0 +1,217 @@
+"""New data, coded as the data of the fit were: levels, contrasts, knots, centers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from formulaic.errors import DataMismatchWarning
+
+from mixform._typing import Mask, Matrix, Vector
+from mixform.design import RandomBlock
+from mixform.design.frame import Table, as_numbers, factorize, is_missing
+from mixform.design.model_matrix import code_part, variables_of
+from mixform.design.random import joined_labels, level_labels
+from mixform.design.response import check_weights
+from mixform.errors import DesignError, InferenceError, Span, suggest
+from mixform.estimate import Fit
+from mixform.formula import formulaic_formula
+
+
+class NewRows:
+    """The rows of a new table that have no missing value in what is needed.
+
+    Parameters
+    ----------
+    fit : the model
+    newdata : a table with the model's columns, or a path to one
+    chosen : positions of the random terms that are needed
+
+    Attributes
+    ----------
+    complete : (N,) rows of the table without missing values, of which there are r
+    index : (N,) of the table
+
+    Raises
+    ------
+    DesignError : a column is missing, or a fixed factor has an unseen level
+    """
+
+    def __init__(self, fit: Fit, newdata: object, chosen: Sequence[int]) -> None:
+        self.fit, self.table = fit, Table(newdata)
+        blocks = [fit.design.blocks[j] for j in chosen]
+        self._columns = {
+            name: self._column(name) for name in self._variables(fit, blocks)
+        }
+        self._groups = {
+            name: self.table.column(name)
+            for block in blocks
+            for name in block.term.group
+        }
+        self.complete: Mask = np.ones(len(self.table), dtype=bool)
+        for series in (*self._columns.values(), *self._groups.values()):
+            self.complete &= ~is_missing(series)
+
+    @property
+    def index(self) -> pd.Index:
+        """Index of all N rows of the table."""
+        return self.table.index
+
+    @property
+    def n(self) -> int:
+        """Number of complete rows."""
+        return int(self.complete.sum())
+
+    def spread(self, values: Vector) -> pd.Series:
+        """Return values of the complete rows (r,) over all rows; NaN elsewhere."""
+        out = np.full(len(self.table), np.nan)
+        out[self.complete] = values
+        return pd.Series(out, index=self.index)
+
+    def X(self) -> Matrix:
+        """Return the fixed-effects design (r, p), the estimated columns."""
+        fixed = self.fit.design.fixed
+        if not fixed.kept or not self.n:
+            return np.zeros((self.n, len(fixed.kept)))
+        coded = self._code(fixed.coded.spec, self.fit.design.formula.fixed.span)
+        return coded[:, fixed.kept]
+
+    def offset(self) -> Vector:
+        """Return the offset (r,), evaluated on the new rows.
+
+        Raises
+        ------
+        InferenceError : the fit had an offset array
+        """
+        design = self.fit.design
+        total = np.zeros(self.n)
+        for part in design.formula.offsets if self.n else ():
+            formula = formulaic_formula(f"0 + {part.code}")
+            total += self._code(formula, part.span).sum(axis=1)
+        if design.offset_is_array:
+            raise InferenceError(
+                "The fit had an offset array, which new data do not have.",
+                hint="Give the offset as a column name or in the formula.",
+            )
+        if design.offset_column is not None:
+            column = as_numbers(
+                self.table.column(design.offset_column), design.offset_column
+            )
+            total += column[self.complete]
+        return total
+
+    def weights(self) -> Vector:
+        """Return the precision weights (r,), ones if the fit had none.
+
+        Raises
+        ------
+        InferenceError : the fit had an array of weights
+        """
+        design = self.fit.design
+        if design.weights is None:
+            return np.ones(self.n)
+        if design.weights_column is None:
+            raise InferenceError(
+                "The fit had an array of weights, which new data do not have.",
+                hint="Give the weights as a column name.",
+            )
+        name = design.weights_column
+        weights = as_numbers(self.table.column(name), name)[self.complete]
+        check_weights(weights, self.index[self.complete])
+        return weights
+
+    def random(self, j: int) -> tuple[np.ndarray, pd.Index, Matrix]:
+        """Return what random term j makes of the rows.
+
+        Returns
+        -------
+        codes : (r,) level, -1 if the fit has not seen it
+        labels : (r,) of the levels, new ones included
+        design : (r, k) covariates of the coefficients
+        """
+        block = self.fit.design.blocks[j]
+        pieces: list[pd.Index] = []
+        for name in block.term.group:
+            codes, values = pd.factorize(self._groups[name][self.complete])
+            pieces.append(level_labels(pd.Index(values))[codes])
+        codes = _keys(block.pieces).get_indexer(_keys(pieces))
+        if block.coded is None or not self.n:
+            design = np.ones((self.n, block.k))
+        else:
+            design = self._code(block.coded.spec, block.term.span)
+        return codes, joined_labels(pieces), design
+
+    @staticmethod
+    def _variables(fit: Fit, blocks: Sequence[RandomBlock]) -> list[str]:
+        design = fit.design
+        parts = [design.fixed.coded.spec.formula]
+        parts += [formulaic_formula(f"0 + {o.code}") for o in design.formula.offsets]
+        parts += [b.coded.spec.formula for b in blocks if b.coded is not None]
+        names = dict.fromkeys(name for part in parts for name in variables_of(part))
+        return list(names)
+
+    def _column(self, name: str) -> pd.Series:
+        old = self.fit.design.columns[name]
+        raw = self.table.column(name)
+        if not isinstance(old.dtype, pd.CategoricalDtype):
+            return pd.Series(as_numbers(raw, name))
+        levels = old.cat.categories
+        codes, values = factorize(raw, name)
+        labels = level_labels(values)
+        places = level_labels(levels).get_indexer(labels)
+        if (places < 0).any():
+            unseen = labels[int(np.argmin(places))]
+            raise DesignError(
+                f"Column {name!r} has the level {unseen!r}, which the fit has not "
+                "seen.",
+                hint=suggest(unseen, levels, "Levels"),
+            )
+        codes = np.append(places, -1)[codes]  # code -1 reads the last entry
+        return pd.Series(pd.Categorical.from_codes(codes, categories=levels))
+
+    def _code(self, part: object, span: Span) -> Matrix:
+        columns = {
+            name: series[self.complete].reset_index(drop=True)
+            for name, series in self._columns.items()
+        }
+        return code_as_fitted(self.fit, part, span, columns, self.n)
+
+
+def code_as_fitted(
+    fit: Fit, part: object, span: Span, columns: dict[str, pd.Series], n: int
+) -> Matrix:
+    """Code a part of the formula on normalized columns as the fit did.
+
+    Parameters
+    ----------
+    part : formulaic formula, or the spec that the fit kept
+    span : of the part in the formula, for errors
+    columns : name -> float64 or Categorical Series of length n, with the categories of
+        the fit
+
+    Raises
+    ------
+    DesignError : a level that the fit has not seen
+    """
+    design = fit.design
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataMismatchWarning)
+        try:
+            coded = code_part(
+                part, columns, n, design.contrasts, (design.formula.source, span)
+            )
+        except DataMismatchWarning as failure:
+            raise DesignError(
+                "New data have a level that the fit has not seen.",
+                formula=design.formula.source,
+                span=span,
+                hint=str(failure),
+            ) from None
+    return coded.values
+
+
+def _keys(pieces: Sequence[pd.Index]) -> pd.Index:
+    # Joined labels would confuse a:b with c and a with b:c.
+    return pieces[0] if len(pieces) == 1 else pd.MultiIndex.from_arrays(list(pieces))
