@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 #: Lowest first; a module imports only from its own package and from lines above.
 LAYERS = [
-    {"errors", "_typing", "_version"},
+    {"errors", "_typing", "_version", "_jit"},
     {"progress"},
     {"datasets"},
     {"formula"},

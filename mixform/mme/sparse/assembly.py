@@ -29,7 +29,7 @@ from mixform.mme.sparse.crossproduct import (
     sum_rows,
     sum_squares,
 )
-from mixform.mme.sparse.jit import Floats, Ints, Longs
+from mixform._jit import Floats, Ints, Longs
 
 _NO_FLOATS = np.zeros(0)
 

@@ -27,7 +27,7 @@ from mixform.mme.sparse.cholesky import (
     Symbolic,
     analyze,
 )
-from mixform.mme.sparse.jit import Floats
+from mixform._jit import Floats
 from mixform.mme.sparse.levels import (
     multiply_levels,
     multiply_levels_by_each,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mixform.mme.sparse.jit import Floats, Ints, Longs
+from mixform._jit import Floats, Ints, Longs
 from mixform.mme.sparse.numeric import factor_panels
 from mixform.mme.sparse.selected_inverse import invert_panels
 from mixform.mme.sparse.symbolic import Structure, build_structure

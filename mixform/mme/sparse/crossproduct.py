@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixform.mme.sparse.jit import Floats, Index, Ints, Longs, inlined, kernel
+from mixform._jit import Floats, Index, Ints, Longs, inlined, kernel
 
 
 @kernel

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixform.mme.sparse.jit import Floats, kernel
+from mixform._jit import Floats, kernel
 
 
 @kernel

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixform.mme.sparse.jit import Flags, Ints, Longs, kernel
+from mixform._jit import Flags, Ints, Longs, kernel
 
 
 @kernel

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixform.mme.sparse.jit import Index, Ints, Longs, inlined, kernel
+from mixform._jit import Index, Ints, Longs, inlined, kernel
 
 #: A leaf this narrow forms no update: its parent subtracts the rank-one terms itself.
 LEAF_WIDTH = 2

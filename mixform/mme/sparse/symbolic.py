@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mixform.mme.sparse.jit import Flags, Ints, Longs, kernel
+from mixform._jit import Flags, Ints, Longs, kernel
 from mixform.mme.sparse.ordering import (
     build_graph,
     compress_graph,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixform.mme.sparse.jit import Ints, Longs, kernel
+from mixform._jit import Ints, Longs, kernel
 
 
 @kernel

@@ -68,7 +68,7 @@ class CompilationNotice(event.Listener):
         if self.pending and ours:
             self.pending = False
             sys.stderr.write(
-                "mixform: compiling the sparse solver, once on this machine "
+                "mixform: compiling numerical kernels, once on this machine "
                 "(about 20 seconds)\n"
             )
 
