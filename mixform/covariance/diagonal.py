@@ -23,13 +23,13 @@ class Diagonal:
         return np.full(k, 0.7)
 
     def factor(self, theta: Vector, k: int) -> Matrix:
-        return np.diag(theta)
+        return theta[..., :, None] * np.eye(k)
 
     def derivatives(self, theta: Vector, k: int) -> Stack:
         return _unit_diagonal(k)
 
     def from_factor(self, T: Matrix) -> Vector:
-        return np.diag(T).copy()
+        return np.diagonal(T, axis1=-2, axis2=-1).copy()
 
     def from_covariance(self, Sigma: Matrix, tolerance: float) -> Vector:
         variances = np.diag(Sigma)

@@ -17,6 +17,10 @@ from mixform._typing import Matrix, Stack, Vector
 class Structure(Protocol):
     """A map from parameters to the relative covariance factor T.
 
+    `factor`, `derivatives` and `from_factor` take stacks as well: more axes in front of
+    theta and T are axes in front of the result (`derivatives` may leave out those that
+    it does not vary along).
+
     Attributes
     ----------
     name : as written in front of the bracket

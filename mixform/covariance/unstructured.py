@@ -27,15 +27,15 @@ class Unstructured:
         return self.from_factor(0.7 * np.eye(k))
 
     def factor(self, theta: Vector, k: int) -> Matrix:
-        T = np.zeros((k, k))
-        T[lower_triangle(k)] = theta
+        T = np.zeros((*theta.shape[:-1], k, k))
+        T[(..., *lower_triangle(k))] = theta
         return T
 
     def derivatives(self, theta: Vector, k: int) -> Stack:
         return _unit_lower(k)
 
     def from_factor(self, T: Matrix) -> Vector:
-        return T[lower_triangle(len(T))]
+        return T[(..., *lower_triangle(T.shape[-1]))]
 
     def from_covariance(self, Sigma: Matrix, tolerance: float) -> Vector:
         return self.from_factor(semidefinite_cholesky(Sigma, tolerance))

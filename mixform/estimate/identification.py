@@ -9,24 +9,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixform._typing import Matrix, Vector
+from mixform._typing import Matrix
 from mixform.covariance import Structure
 from mixform.design import Design
 from mixform.errors import DesignError
 from mixform.mme import ZBlock
 
+#: What X must leave of a response of unit root mean square.
+LEAST_VARIATION = 1e-13
 
-def require_variation(design: Design, y: Vector, y_scale: float) -> None:
+
+def require_variation(design: Design, size: float, y_scale: float) -> None:
     """Refuse a response that X fits exactly, a constant one above all.
 
     Parameters
     ----------
-    y : (n,) response less offset, times the roots of the weights
+    size : root mean square of the response less offset, weighted
     y_scale : root mean square of what X leaves of it
     """
     text, span = design.formula.response.text, design.formula.response.span
-    size = float(np.sqrt(y @ y / len(y)))
-    if y_scale > 1e-13 * size:
+    if y_scale > LEAST_VARIATION * size:
         return
     constant = bool(np.all(design.y == design.y[0]))
     raise DesignError(
@@ -41,7 +43,7 @@ def require_variation(design: Design, y: Vector, y_scale: float) -> None:
 
 def require_size(design: Design, largest: float) -> None:
     """Refuse a response whose variance would over- or underflow."""
-    if 1e-140 < largest < 1e140 or largest == 1.0:
+    if 1e-140 < largest < 1e140 or largest == 0.0:
         return
     raise DesignError(
         f"The response {design.formula.response.text!r} is of size {largest:.3g}; its "

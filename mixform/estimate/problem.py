@@ -8,7 +8,7 @@ notices and which saves the digits that a large mean would cost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mixform.covariance import STRUCTURES, Structure
 from mixform.design import Design
 from mixform.errors import DesignError
 from mixform.estimate.identification import (
+    LEAST_VARIATION,
     require_identified,
     require_outside_X,
     require_size,
@@ -89,13 +90,76 @@ class Problem:
         return np.concatenate(parts) if parts else np.empty(0)
 
     def factors(self, theta: Vector) -> tuple[Matrix, ...]:
-        """Return T of each block."""
+        """Return T of each block; stacks of T for a stack of theta."""
         return tuple(
-            structure.factor(theta[where], block.k)
+            structure.factor(theta[..., where], block.k)
             for structure, where, block in zip(
                 self.structures, self.theta_slices, self.blocks, strict=True
             )
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Responses:
+    """r responses of one design, on the scale they are solved on.
+
+    Attributes
+    ----------
+    rest : (n, r) what X leaves of each, rows scaled by R^-1/2, of unit SD
+    y_scale : (r,) standard deviation that each was divided by
+    projection : (p, r) Q'y, what was taken out of each
+    largest : (r,) largest absolute value of each, rows scaled by R^-1/2
+    size : (r,) root mean square of each, relative to the largest value
+    """
+
+    rest: Matrix
+    y_scale: Vector
+    projection: Matrix
+    largest: Vector
+    size: Vector
+
+    @property
+    def determined(self) -> np.ndarray:
+        """Which of them X does not fit exactly, (r,) boolean."""
+        return self.y_scale > LEAST_VARIATION * self.size
+
+    def take(self, which: np.ndarray) -> Responses:
+        """Return some of them."""
+        return Responses(
+            rest=self.rest[:, which],
+            y_scale=self.y_scale[which],
+            projection=self.projection[:, which],
+            largest=self.largest[which],
+            size=self.size[which],
+        )
+
+
+def scale_responses(design: Design, Y: Matrix) -> Responses:
+    """Project responses Y (n, r), in the user's units, off X and scale them."""
+    if design.offset is not None:
+        Y = Y - design.offset[:, None]
+    if design.weights is not None:
+        Y = Y * np.sqrt(design.weights)[:, None]
+    Q = design.fixed.Q
+    n, p = Q.shape
+    # Divided by the largest value, squares neither over- nor underflow.
+    largest = np.abs(Y).max(axis=0)
+    unit = np.where(largest > 0.0, largest, 1.0)
+    Y = Y / unit
+    projection = Q.T @ Y
+    rest = Y - Q @ projection
+    again = Q.T @ rest  # once more: what rounding left behind
+    projection += again
+    rest -= Q @ again
+    scale = np.sqrt(np.einsum("ij,ij->j", rest, rest) / (n - p))
+    rest /= np.where(scale > 0.0, scale, 1.0)
+    return Responses(
+        rest=rest,
+        y_scale=scale * unit,
+        projection=projection * unit,
+        largest=largest,
+        size=np.sqrt(np.einsum("ij,ij->j", Y, Y) / n) * unit,
+    )
 
 
 def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Problem:
@@ -106,24 +170,12 @@ def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Probl
     DesignError : the response is constant or fitted exactly by X; a random term
         cannot be told from the residual
     """
-    y = design.y if design.offset is None else design.y - design.offset
-    root_weights = None if design.weights is None else np.sqrt(design.weights)
-    if root_weights is not None:
-        y = y * root_weights
-    Q = design.fixed.Q
-    n, p = Q.shape
-    unit = float(np.abs(y).max()) or 1.0  # so that squares neither over- nor underflow
-    require_size(design, unit)
-    y = y / unit
-    projection = Q.T @ y
-    rest = y - Q @ projection
-    again = Q.T @ rest  # once more: what rounding left behind
-    projection = projection + again
-    rest -= Q @ again
-    y_scale = float(np.sqrt(rest @ rest / (n - p)))
-    require_variation(design, y, y_scale)
-    rest /= y_scale
-    blocks, Z_scales = _scaled_blocks(design, root_weights)
+    response = _checked_response(design)
+    weights = design.weights
+    n, p = design.fixed.Q.shape
+    blocks, Z_scales = _scaled_blocks(
+        design, None if weights is None else np.sqrt(weights)
+    )
     structures = tuple(STRUCTURES[b.term.structure] for b in design.blocks)
     sizes = [s.n_parameters(b.k) for s, b in zip(structures, blocks, strict=True)]
     ends = np.cumsum([0, *sizes]).tolist()
@@ -131,9 +183,8 @@ def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Probl
         if block.precision is None and block.m * block.k >= n:
             require_identified(block, structure, design, term.term.span)
     equations = build_equations(blocks, backend)
-    ZtW = equations.Zt_dot(np.column_stack([Q, rest]))
+    ZtW = equations.Zt_dot(np.column_stack([design.fixed.Q, response.rest]))
     require_outside_X(blocks, ZtW[:, :p], design)
-    weights = design.weights
     return Problem(
         n=n,
         p=p,
@@ -143,13 +194,49 @@ def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Probl
         theta_slices=tuple(map(slice, ends[:-1], ends[1:])),
         equations=equations,
         ZtW=ZtW,
-        yty=float(rest @ rest),
+        yty=float(response.rest[:, 0] @ response.rest[:, 0]),
         logdet_R=0.0 if weights is None else -float(np.log(weights).sum()),
         logdet_P=0.0,
-        y_scale=y_scale * unit,
+        y_scale=float(response.y_scale[0]),
         Z_scales=Z_scales,
-        projection=projection * unit,
+        projection=response.projection[:, 0],
     )
+
+
+def with_response(problem: Problem, design: Design) -> Problem:
+    """Return the problem with the response of a design that is otherwise its own.
+
+    Raises
+    ------
+    DesignError : the response is constant or fitted exactly by X
+    """
+    response = _checked_response(design)
+    Zty = problem.equations.Zt_dot(response.rest)
+    return at_response(problem, response, Zty, 0)
+
+
+def at_response(problem: Problem, responses: Responses, ZtY: Matrix, j: int) -> Problem:
+    """Return the problem of response j; ZtY (q, r) is Z'R^-1 of all of them."""
+    rest = responses.rest[:, j]
+    return replace(
+        problem,
+        ZtW=np.column_stack([problem.ZtX, ZtY[:, j]]),
+        yty=float(rest @ rest),
+        y_scale=float(responses.y_scale[j]),
+        projection=responses.projection[:, j],
+    )
+
+
+def require_response(design: Design, responses: Responses, j: int) -> None:
+    """Refuse response j, that of the design, if it leaves nothing to estimate."""
+    require_size(design, float(responses.largest[j]))
+    require_variation(design, float(responses.size[j]), float(responses.y_scale[j]))
+
+
+def _checked_response(design: Design) -> Responses:
+    response = scale_responses(design, design.y[:, None])
+    require_response(design, response, 0)
+    return response
 
 
 def _scaled_blocks(

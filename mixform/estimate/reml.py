@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -108,22 +108,35 @@ def estimate(
     progress : called with the count, the criterion and theta after each evaluation
     """
     problem = build_problem(design, reml=method == "REML", backend=control.backend)
-    theta = problem.start() if start is None else _scaled_start(problem, start)
     traces = [t for t in (_tracer(control.trace), progress) if t is not None]
     with few_threads(problem.equations):
-        found = _search(problem, theta, control, traces, by_em=start is None)
-        left = control.max_evaluations - found[3]
-        if start is None and left > 0 and _may_be_local(problem, found):
-            again = _search(
-                problem, SMALL * theta, control, traces, by_em=False, count=found[3]
-            )
-            found = _better(found, again)
-    theta, here, certificate, count = found
-    interior = interior_parameters(problem, theta)
-    return _record(design, method, theta, here, interior, certificate, count, control)
+        if start is None:
+            found = search_anew(problem, control, traces)
+        else:
+            theta = scaled_start(problem, start)
+            found = search(problem, theta, control, traces, by_em=False)
+    return record(design, method, found, control)
 
 
-def _may_be_local(problem: Problem, found: Found) -> bool:
+def search_anew(problem: Problem, control: Control, traces: Sequence[Trace]) -> Found:
+    """Search without knowing anything of the data, from a second start if need be."""
+    theta = problem.start()
+    found = search(problem, theta, control, traces, by_em=True)
+    if found[3] >= control.max_evaluations or not may_be_local(problem, found):
+        return found
+    again = search(problem, SMALL * theta, control, traces, by_em=False, count=found[3])
+    return better(found, again)
+
+
+def has_local_minima(problem: Problem) -> bool:
+    """Whether a term is of the kind that has other minima where it is singular."""
+    return any(
+        block.k > 1 and structure.couples
+        for block, structure in zip(problem.blocks, problem.structures, strict=True)
+    )
+
+
+def may_be_local(problem: Problem, found: Found) -> bool:
     """Whether a vector-valued term ended singular, where there may be other minima."""
     return any(
         len(T) > 1 and structure.couples and not np.all(np.any(T, axis=0))
@@ -131,17 +144,17 @@ def _may_be_local(problem: Problem, found: Found) -> bool:
     )
 
 
-def _better(one: Found, two: Found) -> Found:
+def better(one: Found, two: Found) -> Found:
     """Return the lower of two searches, the second of which counted on."""
     best = two if two[1].criterion < one[1].criterion - 1e-9 else one
     return (*best[:3], two[3])
 
 
-def _search(
+def search(
     problem: Problem,
     theta: Vector,
     control: Control,
-    traces: list[Trace],
+    traces: Sequence[Trace],
     *,
     by_em: bool,
     count: int = 0,
@@ -157,7 +170,7 @@ def _search(
             call(count + n_here, criterion, where)
 
     while True:
-        search = minimize(
+        end = minimize(
             problem,
             theta,
             tolerance=control.tolerance,
@@ -165,12 +178,12 @@ def _search(
             by_em=by_em and count == first,
             trace=trace if traces else None,
         )
-        count += search.n_evaluations
+        count += end.n_evaluations
         theta, here, extra = snap_to_boundary(
             problem,
-            search.theta,
-            search.evaluation,
-            polish=search.n_evaluations >= PATIENCE,
+            end.theta,
+            end.evaluation,
+            polish=end.n_evaluations >= PATIENCE,
         )
         count += extra
         signed = canonical_signs(problem, theta)
@@ -188,7 +201,7 @@ def _search(
         elif (
             not done
             and certificate.predicted_decrease > control.certified_decrease
-            and search.n_evaluations > 2
+            and end.n_evaluations > 2
         ):
             continue  # a fresh search, the secant forgotten
         return theta, here, certificate, count
@@ -205,7 +218,8 @@ def _print_trace(count: int, criterion: float, theta: Vector) -> None:
     print(f"{count:4d}  {criterion:.9f}  {values}")  # noqa: T201 - asked for
 
 
-def _scaled_start(problem: Problem, start: object) -> Vector:
+def scaled_start(problem: Problem, start: object) -> Vector:
+    """Return theta (t,) of the scaled problem from that of the user's units."""
     values = np.asarray(start, dtype=np.float64)
     if values.shape != (problem.n_theta,) or not np.all(np.isfinite(values)):
         raise DesignError(
@@ -225,17 +239,9 @@ def _scaled_start(problem: Problem, start: object) -> Vector:
     return theta
 
 
-def _record(
-    design: Design,
-    method: str,
-    theta: Vector,
-    here: Evaluation,
-    interior: np.ndarray,
-    certificate: Certificate,
-    count: int,
-    control: Control,
-) -> Fit:
+def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     """Put the solution back into the user's units."""
+    theta, here, certificate, count = found
     problem = here.problem
     sigma = float(np.sqrt(here.sigma2)) * problem.y_scale
     T: tuple[Matrix, ...] = tuple(
@@ -259,6 +265,7 @@ def _record(
     criterion += 2.0 * problem.residual_df * float(np.log(problem.y_scale))
     if problem.reml:
         criterion += 2.0 * float(np.log(np.abs(np.diag(R))).sum())
+    interior = interior_parameters(problem, theta)
     singular = tuple(j for j, T_j in enumerate(here.T) if np.any(~np.any(T_j, axis=0)))
     return Fit(
         design=design,

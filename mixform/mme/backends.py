@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any
 
 from mixform.errors import DesignError, SolverError, suggest
 from mixform.mme.dense import DenseEquations
@@ -19,8 +21,9 @@ from mixform.mme.equations import Equations, ZBlock
 DENSE_LIMIT = 400
 BACKENDS = ("auto", "dense", "sparse")
 
-#: Multiplications of one factorisation from which two threads are worth having.
-SHARED_FLOPS = 1e9
+#: Multiplications of one factorisation from which two threads are worth having: in one
+#: dense matrix sooner than in the fronts of a sparse one.
+SHARED_FLOPS = {"dense": 1e7, "sparse": 1e9}
 
 
 def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
@@ -64,13 +67,20 @@ def few_threads(equations: Equations) -> AbstractContextManager[object]:
     slower where other work keeps the cores busy. Needs threadpoolctl (extra
     ``threads``); where factors are large, the user's number of threads is used.
     """
-    if equations.name != "sparse" or equations.flops > SHARED_FLOPS:
+    if equations.q == 0 or equations.flops > SHARED_FLOPS[equations.name]:
         return nullcontext()
+    pools = _thread_pools()
+    return nullcontext() if pools is None else pools.limit(limits=1, user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> Any:
+    """Return the loaded libraries that use threads, found once; None if unknown."""
     try:
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415 - an extra
+        from threadpoolctl import ThreadpoolController  # noqa: PLC0415 - an extra
     except ImportError:
-        return nullcontext()
-    return threadpool_limits(1, user_api="blas")
+        return None
+    return ThreadpoolController()
 
 
 def require_memory(needed: float, what: str) -> None:

@@ -129,3 +129,20 @@ def test_semidefinite_cholesky_leaves_its_argument_alone():
     Sigma = np.array([[4.0, 2.0], [2.0, 5.0]])
     semidefinite_cholesky(Sigma, 1e-12)
     np.testing.assert_array_equal(Sigma, [[4.0, 2.0], [2.0, 5.0]])
+
+
+@every
+@sizes
+def test_stacks_of_parameters_give_stacks_of_factors(structure, k):
+    theta = np.array(
+        [[draw(structure, k, 10 * i + j) for j in range(3)] for i in (0, 1)]
+    )
+    T = structure.factor(theta, k)
+    assert T.shape == (2, 3, k, k)
+    np.testing.assert_array_equal(structure.from_factor(T), theta)
+    dT = np.broadcast_to(
+        structure.derivatives(theta, k), (2, 3, structure.n_parameters(k), k, k)
+    )
+    for i, j in np.ndindex(2, 3):
+        np.testing.assert_array_equal(T[i, j], structure.factor(theta[i, j], k))
+        np.testing.assert_array_equal(dT[i, j], structure.derivatives(theta[i, j], k))

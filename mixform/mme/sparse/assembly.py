@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from mixform._jit import Floats, Ints, Longs
 from mixform.mme.equations import ZBlock
 from mixform.mme.sparse.crossproduct import (
     add_product,
@@ -29,7 +30,6 @@ from mixform.mme.sparse.crossproduct import (
     sum_rows,
     sum_squares,
 )
-from mixform._jit import Floats, Ints, Longs
 
 _NO_FLOATS = np.zeros(0)
 

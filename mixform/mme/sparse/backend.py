@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from mixform._jit import Floats
 from mixform.errors import SolverError
 from mixform.mme.equations import ZBlock
 from mixform.mme.sparse.assembly import Assembly, ZtX, assemble
@@ -27,7 +28,6 @@ from mixform.mme.sparse.cholesky import (
     Symbolic,
     analyze,
 )
-from mixform._jit import Floats
 from mixform.mme.sparse.levels import (
     multiply_levels,
     multiply_levels_by_each,

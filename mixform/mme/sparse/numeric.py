@@ -19,8 +19,8 @@ import math
 
 import numpy as np
 
-from mixform.mme.sparse.blas import L, N, R, T, dpotrf, dsyrk, dtrsm
 from mixform._jit import Floats, Index, Ints, inlined, kernel
+from mixform.mme.sparse.blas import L, N, R, T, dpotrf, dsyrk, dtrsm
 from mixform.mme.sparse.symbolic import Structure
 
 #: Multiplications below which loops are faster than calls of BLAS.

@@ -22,8 +22,8 @@ Masuda, Aguilar, Tsuruta, Misztal (2015) Technical note: acceleration of sparse
 
 from __future__ import annotations
 
-from mixform.mme.sparse.blas import L, N, R, T, dgemm, dpotri, dsymm, dtrsm
 from mixform._jit import Floats, Index, Ints, inlined, kernel
+from mixform.mme.sparse.blas import L, N, R, T, dgemm, dpotri, dsymm, dtrsm
 from mixform.mme.sparse.supernodes import LEAF_WIDTH
 from mixform.mme.sparse.symbolic import Structure
 

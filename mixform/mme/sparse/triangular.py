@@ -7,8 +7,8 @@ They are overwritten by the solution.
 
 from __future__ import annotations
 
-from mixform.mme.sparse.blas import L, N, R, T, dgemm, dtrsm
 from mixform._jit import Floats, kernel
+from mixform.mme.sparse.blas import L, N, R, T, dgemm, dtrsm
 from mixform.mme.sparse.symbolic import Structure
 
 #: Multiplications below which loops are faster than calls of BLAS.

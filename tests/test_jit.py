@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mixform.mme.sparse import jit
+from mixform._jit import CompilationNotice, Floats, kernel
+from mixform import _jit as jit
 from mixform.mme.sparse.blas import (
     L,
     N,
@@ -27,7 +28,6 @@ from mixform.mme.sparse.blas import (
     dsyrk,
     dtrsm,
 )
-from mixform._jit import CompilationNotice, Floats, kernel
 
 
 def test_a_kernel_compiles_where_no_cache_can_be_written(
