@@ -64,9 +64,9 @@ def anova(
     table = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
     table = table.astype({"num_df": int})
     method = approximation.title
-    heading = f"Type {roman} analysis of variance table with {method}'s method"
-    if method == "Asymptotic":
-        heading = f"Type {roman} analysis of variance table with asymptotic tests"
+    if method in {"Satterthwaite", "Kenward-Roger"}:
+        method += "'s method"
+    heading = f"Type {roman} analysis of variance table with {method}"
     return table, heading, tuple(notes)
 
 

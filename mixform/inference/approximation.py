@@ -65,7 +65,7 @@ class Asymptotic:
 
     @property
     def title(self) -> str:
-        return "Asymptotic"
+        return "asymptotic tests"
 
     @property
     def note(self) -> None:

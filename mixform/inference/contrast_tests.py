@@ -60,6 +60,14 @@ def t_tests(
     )
 
 
+def coefficient_tests(fit: Fit, approximation: Approximation) -> pd.DataFrame:
+    """Return the t test of each coefficient, by name; NaN if it is aliased."""
+    fixed, p = fit.design.fixed, len(fit.beta)
+    table = t_tests(np.eye(p), np.zeros(p), fit, approximation)
+    table.index = pd.Index([fixed.names[j] for j in fixed.kept])
+    return table.reindex(pd.Index(fixed.names)) if fixed.aliased else table
+
+
 def two_sided(t_values: Vector, den_df: Vector) -> Vector:
     """Return two-sided p values of t statistics."""
     return 2.0 * stdtr(den_df, -np.abs(t_values))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from mixform._typing import Matrix, Vector
 from mixform.errors import InferenceError, suggest
 
-METHODS = ("satterthwaite", "wald")
+METHODS = ("satterthwaite", "kenward-roger", "wald", "profile", "bootstrap")
 
 
 def require_level(level: float) -> None:
@@ -39,3 +42,24 @@ def symmetric_interval(
     quantile = ndtri(tail) if method == "wald" else stdtrit(den_df, tail)
     width = quantile * se
     return np.column_stack([estimate - width, estimate + width])
+
+
+def chosen_rows(
+    frame: pd.DataFrame, parameters: str | Sequence[str] | None
+) -> pd.DataFrame:
+    """Return the rows of some parameters, in the order asked for; all if None.
+
+    Raises
+    ------
+    InferenceError : there is no parameter of a name
+    """
+    if parameters is None:
+        return frame
+    wanted = [parameters] if isinstance(parameters, str) else list(parameters)
+    for name in wanted:
+        if name not in frame.index:
+            raise InferenceError(
+                f"There is no parameter {name!r}.",
+                hint=suggest(str(name), frame.index, "Parameters"),
+            )
+    return frame.loc[wanted]

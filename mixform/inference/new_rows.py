@@ -28,6 +28,8 @@ class NewRows:
     fit : the model
     newdata : a table with the model's columns, or a path to one
     chosen : positions of the random terms that are needed
+    covariates_of : positions of further random terms of which only the covariates are
+        needed, not the levels
 
     Attributes
     ----------
@@ -39,11 +41,19 @@ class NewRows:
     DesignError : a column is missing, or a fixed factor has an unseen level
     """
 
-    def __init__(self, fit: Fit, newdata: object, chosen: Sequence[int]) -> None:
+    def __init__(
+        self,
+        fit: Fit,
+        newdata: object,
+        chosen: Sequence[int],
+        *,
+        covariates_of: Sequence[int] = (),
+    ) -> None:
         self.fit, self.table = fit, Table(newdata)
         blocks = [fit.design.blocks[j] for j in chosen]
+        others = [fit.design.blocks[j] for j in covariates_of]
         self._columns = {
-            name: self._column(name) for name in self._variables(fit, blocks)
+            name: self._column(name) for name in self._variables(fit, blocks + others)
         }
         self._groups = {
             name: self.table.column(name)
@@ -64,19 +74,18 @@ class NewRows:
         """Number of complete rows."""
         return int(self.complete.sum())
 
-    def spread(self, values: Vector) -> pd.Series:
-        """Return values of the complete rows (r,) over all rows; NaN elsewhere."""
-        out = np.full(len(self.table), np.nan)
-        out[self.complete] = values
-        return pd.Series(out, index=self.index)
-
     def X(self) -> Matrix:
         """Return the fixed-effects design (r, p), the estimated columns."""
         fixed = self.fit.design.fixed
-        if not fixed.kept or not self.n:
-            return np.zeros((self.n, len(fixed.kept)))
-        coded = self._code(fixed.coded.spec, self.fit.design.formula.fixed.span)
-        return coded[:, fixed.kept]
+        columns = self.all_columns()
+        return columns[:, fixed.kept] if fixed.aliased else columns
+
+    def all_columns(self) -> Matrix:
+        """Return the fixed-effects design (r, c), aliased columns included."""
+        fixed = self.fit.design.fixed
+        if not fixed.names or not self.n:
+            return np.zeros((self.n, len(fixed.names)))
+        return self._code(fixed.coded.spec, self.fit.design.formula.fixed.span)
 
     def offset(self) -> Vector:
         """Return the offset (r,), evaluated on the new rows.
@@ -103,10 +112,11 @@ class NewRows:
         return total
 
     def weights(self) -> Vector:
-        """Return the precision weights (r,), ones if the fit had none.
+        """Return the precision weights (r,), ones if the fit had none; NaN if missing.
 
         Raises
         ------
+        DesignError : the column is not there, or holds a weight that is not positive
         InferenceError : the fit had an array of weights
         """
         design = self.fit.design
@@ -119,7 +129,8 @@ class NewRows:
             )
         name = design.weights_column
         weights = as_numbers(self.table.column(name), name)[self.complete]
-        check_weights(weights, self.index[self.complete])
+        known = ~np.isnan(weights)
+        check_weights(weights[known], self.index[self.complete][known])
         return weights
 
     def random(self, j: int) -> tuple[np.ndarray, pd.Index, Matrix]:
@@ -137,11 +148,14 @@ class NewRows:
             codes, values = pd.factorize(self._groups[name][self.complete])
             pieces.append(level_labels(pd.Index(values))[codes])
         codes = _keys(block.pieces).get_indexer(_keys(pieces))
+        return codes, joined_labels(pieces), self.covariates(j)
+
+    def covariates(self, j: int) -> Matrix:
+        """Return the covariates (r, k) of random term j's coefficients."""
+        block = self.fit.design.blocks[j]
         if block.coded is None or not self.n:
-            design = np.ones((self.n, block.k))
-        else:
-            design = self._code(block.coded.spec, block.term.span)
-        return codes, joined_labels(pieces), design
+            return np.ones((self.n, block.k))
+        return self._code(block.coded.spec, block.term.span)
 
     @staticmethod
     def _variables(fit: Fit, blocks: Sequence[RandomBlock]) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from mixform._typing import Matrix
 from mixform.estimate import Fit
+from mixform.inference.approximation import Approximation
 from mixform.inference.likelihood import aic, bic
 from mixform.inference.prediction import scaled_residuals
 from mixform.inference.variance_components import block_labels, covariances
@@ -18,9 +20,16 @@ from mixform.report.numbers import (
     stars,
 )
 
+#: Methods that are named after those who proposed them.
+NAMESAKES = ("Satterthwaite", "Kenward-Roger")
+
 
 def summarize(
-    fit: Fit, coefficients: pd.DataFrame, *, correlation: bool, ddf_note: str | None
+    fit: Fit,
+    coefficients: pd.DataFrame,
+    *,
+    correlation: bool,
+    approximation: Approximation,
 ) -> Summary:
     """Lay the model out.
 
@@ -28,9 +37,9 @@ def summarize(
     ----------
     coefficients : estimate, se, df, t_value, p_value by name, aliased ones NaN
     correlation : whether to add the correlation of the fixed effects
-    ddf_note : why there are no degrees of freedom, if there are none
+    approximation : the method of the t tests
     """
-    sections: list[Section] = [_heading(fit), *_criterion(fit)]
+    sections: list[Section] = [_heading(fit, approximation), *_criterion(fit)]
     sections += ["Scaled residuals:", _residuals(fit), ""]
     if fit.design.blocks:
         sections += ["Random effects:", _random(fit)]
@@ -46,19 +55,23 @@ def summarize(
     else:
         sections.append("No fixed effects.")
     if correlation and len(fit.beta) > 1:
-        sections += ["", "Correlation of fixed effects:", _correlation(fit)]
+        sections += [
+            "",
+            "Correlation of fixed effects:",
+            _correlation(approximation.V_beta, fit),
+        ]
     notes = fit_notes(fit)
-    if ddf_note:
-        notes.append(ddf_note)
+    if approximation.note:
+        notes.append(approximation.note)
     if notes:
         sections += ["", "\n".join(f"Note: {note}" for note in notes)]
     return Summary(tuple(sections))
 
 
-def _heading(fit: Fit) -> str:
+def _heading(fit: Fit, approximation: Approximation) -> str:
     kind = "Linear mixed model" if fit.design.blocks else "Linear model"
     lines = [
-        f"{kind} fit by {fit.method}. t-tests use Satterthwaite's method",
+        f"{kind} fit by {fit.method}. {_title(approximation)}",
         f"Formula: {fit.design.formula.source}",
     ]
     if fit.design.weights is not None:
@@ -66,6 +79,12 @@ def _heading(fit: Fit) -> str:
     if fit.design.offset_column or fit.design.offset_is_array:
         lines.append(f"Offset: {fit.design.offset_column or 'array'}")
     return "\n".join([*lines, ""])
+
+
+def _title(approximation: Approximation) -> str:
+    if approximation.title in NAMESAKES:
+        return f"t-tests use {approximation.title}'s method"
+    return f"Tests: {approximation.title}"
 
 
 def _criterion(fit: Fit) -> list[Section]:
@@ -144,10 +163,10 @@ def _fixed(table: pd.DataFrame) -> Section:
     return column_grid(headers, columns)
 
 
-def _correlation(fit: Fit) -> Section:
+def _correlation(V_beta: Matrix, fit: Fit) -> Section:
     names = [fit.design.fixed.names[j] for j in fit.design.fixed.kept]
-    sd = np.sqrt(np.diag(fit.V_beta))
-    values = fit.V_beta / np.outer(sd, sd)
+    sd = np.sqrt(np.diag(V_beta))
+    values = V_beta / np.outer(sd, sd)
     below = range(1, len(names))
     columns = [
         [f"{values[r, c]:.3f}" if c < r else "" for r in below]

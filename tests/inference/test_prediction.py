@@ -14,6 +14,7 @@ from mixform.errors import (
     InferenceError,
     RankDeficiencyWarning,
 )
+from mixform.inference.prediction import predict_frame
 
 
 def make_table():
@@ -49,6 +50,15 @@ FORMULAS = [
     "y ~ 0 + (1 | g)",
     "y ~ trt",
 ]
+
+
+def frame(m, newdata=None, **options):
+    """Predict with uncertainty."""
+    chosen = {"random": True, "new_levels": "raise", "interval": None, "level": 0.95}
+    approximation = m._approximation("satterthwaite")
+    return predict_frame(
+        m._fit, newdata, approximation=approximation, **chosen | options
+    )
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
@@ -268,6 +278,32 @@ def test_aliased_columns_do_not_disturb_predictions():
     np.testing.assert_allclose(m.predict(data), m.fittedvalues)
 
 
+def test_prediction_that_aliased_columns_leave_open_is_nan_with_a_warning():
+    data = TABLE.assign(twice=2 * TABLE["x"])
+    with pytest.warns(RankDeficiencyWarning):
+        m = mf.fit("y ~ x + twice + trt + (1 | g)", data)
+    rows = data.iloc[:3].assign(twice=[2 * data["x"][0], 1.0, 2.0])
+    with pytest.warns(RankDeficiencyWarning, match="of 2 of 3 rows") as caught:
+        found = m.predict(rows)
+    assert found.isna().tolist() == [False, True, True]
+    assert found.iloc[0] == pytest.approx(m.fittedvalues.iloc[0])
+    assert caught[0].message.columns == ("twice",)
+    assert caught[0].filename == __file__
+    with pytest.warns(RankDeficiencyWarning, match="twice"):
+        table = frame(m, rows, interval="confidence")
+    assert table.isna().all(axis=1).tolist() == [False, True, True]
+
+
+def test_empty_cell_of_two_factors_is_not_predicted():
+    data = TABLE[~((TABLE["trt"] == "c") & TABLE["flag"])]
+    with pytest.warns(RankDeficiencyWarning):
+        m = mf.fit("y ~ trt * flag + (1 | g)", data)
+    np.testing.assert_allclose(m.predict(data), m.fittedvalues)
+    with pytest.warns(RankDeficiencyWarning, match="do not determine"):
+        found = m.predict(TABLE)
+    assert found.isna().equals((TABLE["trt"] == "c") & TABLE["flag"])
+
+
 def test_transformation_undefined_in_new_data_is_nan():
     m = mf.fit("y ~ log(x) + (1 | g)", TABLE)
     found = m.predict(TABLE.iloc[:2].assign(x=[-1.0, 2.0]))
@@ -284,3 +320,115 @@ def test_new_data_are_not_changed():
 def test_empty_new_data_give_an_empty_prediction():
     m = mf.fit("y ~ x * trt + (1 | g)", TABLE)
     assert m.predict(TABLE.iloc[:0]).empty
+
+
+# The frame; its numbers are tested in test_prediction_error.
+
+
+def test_frame_has_the_columns_asked_for_and_the_index_of_new_data():
+    m = mf.fit("y ~ x + (x | g)", TABLE)
+    rows = TABLE.sample(frac=0.3, random_state=1)
+    plain, limits = frame(m, rows), frame(m, rows, interval="confidence")
+    assert list(plain.columns) == ["estimate", "se", "df"]
+    assert list(limits.columns) == ["estimate", "se", "df", "lower", "upper"]
+    assert limits.index.equals(rows.index)
+    pd.testing.assert_frame_equal(limits[plain.columns], plain)
+    np.testing.assert_allclose(plain["estimate"], m.predict(rows))
+    np.testing.assert_array_equal(frame(m)["estimate"], m.fittedvalues)
+    alone = frame(m, rows.iloc[[3]], interval="confidence")
+    pd.testing.assert_frame_equal(alone, limits.iloc[[3]])
+
+
+@pytest.mark.parametrize("formula", [FORMULAS[j] for j in (1, 3, 4, 6, 7, 9)])
+def test_the_data_as_new_data_have_the_same_errors(formula):
+    m = mf.fit(formula, TABLE)
+    for options in ({}, {"random": False, "interval": "prediction"}):
+        pd.testing.assert_frame_equal(
+            frame(m, TABLE, **options), frame(m, **options), rtol=1e-7
+        )
+
+
+def test_rows_with_missing_values_are_nan_throughout():
+    m = mf.fit("y ~ x + trt + (1 | g)", TABLE)
+    rows = TABLE.iloc[:4].copy()
+    rows.loc[0, "x"] = np.nan
+    rows.loc[2, "g"] = None
+    found = frame(m, rows, interval="confidence")
+    assert found.isna().all(axis=1).tolist() == [True, False, True, False]
+    assert found.isna().any(axis=1).tolist() == [True, False, True, False]
+    fixed = frame(m, rows, interval="prediction", random=False)
+    assert fixed.isna().all(axis=1).tolist() == [True, False, False, False]
+
+
+def test_transformation_undefined_in_new_data_has_no_error_either():
+    m = mf.fit("y ~ log(x) + (log(x) | g)", TABLE)
+    rows = TABLE.iloc[:2].assign(x=[-1.0, 2.0])
+    for options in ({"random": True}, {"random": False}):
+        found = frame(m, rows, **options)
+        assert found.isna().all(axis=1).tolist() == [True, False]
+
+
+def test_new_level_set_to_nan_has_no_error():
+    m = mf.fit("y ~ x + (1 | g)", TABLE)
+    rows = TABLE.iloc[:2].assign(g=["g0", "new"])
+    found = frame(m, rows, new_levels="nan", interval="prediction")
+    assert found.isna().all(axis=1).tolist() == [False, True]
+    with pytest.raises(InferenceError, match="level 'new' of 'g'"):
+        frame(m, rows)
+
+
+def test_empty_new_data_give_an_empty_frame():
+    m = mf.fit("y ~ x * trt + (x | g) + (1 | h)", TABLE)
+    for random in (True, False):
+        for interval in ("confidence", "prediction"):
+            found = frame(m, TABLE.iloc[:0], random=random, interval=interval)
+            assert found.shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interval": "both"}, "Unknown interval 'both'"),
+        ({"interval": True}, "Unknown interval True"),
+        ({"level": 95}, "confidence level is 95"),
+        ({"random": "q"}, "no random term 'q'"),
+        ({"new_levels": "zero"}, "Unknown new_levels 'zero'"),
+    ],
+)
+def test_unknown_options_are_named(options, message):
+    m = mf.fit("y ~ x + (1 | g)", TABLE)
+    with pytest.raises(InferenceError, match=message):
+        frame(m, TABLE, **options)
+
+
+def test_weights_are_those_of_the_new_rows():
+    m = mf.fit("y ~ x + (1 | g)", TABLE, weights="z")
+    rows = TABLE.iloc[:2].assign(z=[0.5, np.nan])
+    known = frame(m, rows)
+    found = frame(m, rows, interval="prediction")
+    extra = found["se"] ** 2 - known["se"] ** 2
+    assert extra.iloc[0] == pytest.approx(m.sigma**2 / 0.5)
+    assert found.isna().iloc[1].tolist() == [False, True, True, True, True]
+    with pytest.raises(DesignError, match="Unknown column 'z'"):
+        frame(m, rows.drop(columns="z"), interval="prediction")
+    frame(m, rows.drop(columns="z"), interval="confidence")
+    with pytest.raises(DesignError, match="weights must be positive"):
+        frame(m, rows.assign(z=[1.0, -1.0]), interval="prediction")
+
+
+def test_array_of_weights_has_no_values_for_new_observations():
+    m = mf.fit("y ~ x + (1 | g)", TABLE, weights=TABLE["z"].to_numpy())
+    with pytest.raises(InferenceError, match="array of weights"):
+        frame(m, TABLE, interval="prediction")
+    own = frame(m, interval="prediction")["se"] ** 2 - frame(m)["se"] ** 2
+    np.testing.assert_allclose(own, m.sigma**2 / TABLE["z"])
+
+
+def test_terms_left_out_need_their_covariates_for_a_new_observation_only():
+    m = mf.fit("y ~ trt + (x | g)", TABLE)
+    without_group = TABLE.iloc[:3].drop(columns="g")
+    only_fixed = without_group.drop(columns="x")
+    frame(m, only_fixed, random=False, interval="confidence")
+    frame(m, without_group, random=False, interval="prediction")
+    with pytest.raises(DesignError, match="Unknown column 'x'"):
+        frame(m, only_fixed, random=False, interval="prediction")
