@@ -1,0 +1,1 @@
+"""Marginal means, their contrasts and families, slopes."""
