@@ -1,0 +1,1 @@
+"""Simulation from the model: bootstrap, likelihood-ratio tests, power."""
