@@ -1,0 +1,1 @@
+"""Comparison of models: likelihood ratios, deletions, backward elimination."""
