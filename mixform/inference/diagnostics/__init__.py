@@ -1,0 +1,1 @@
+"""What a fit hangs on: residuals, influence, robust errors, shares of variance."""

@@ -1,0 +1,216 @@
+"""Functions of the variance components with delta-method standard errors.
+
+Var f(v) = (df/dv)' Var(v) (df/dv), Var(v) = J V_phi J', J the exact derivatives of the
+components by phi = (interior theta, sigma) and V_phi the inverse of the observed
+information: what SAS's ASYCOV reports for the components themselves. df/dv comes from
+evaluating the expression on numbers that carry their derivatives along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from mixform._typing import AnyArray, Matrix, Vector
+from mixform.estimate import Fit
+from mixform.estimate.criterion import dSigma
+from mixform.inference.diagnostics.component_expression import (
+    RESIDUAL,
+    Components,
+    evaluate,
+)
+from mixform.inference.intervals import require_level
+from mixform.inference.satterthwaite import VarianceModel, variance_model
+from mixform.inference.variance_components import block_labels, covariances
+
+#: Standard errors a variance should be away from zero for a Wald interval.
+FAR_FROM_ZERO = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VarianceFunction:
+    """A function of the variance components.
+
+    Attributes
+    ----------
+    expression : as written
+    estimate, se : its value and the delta method's standard error
+    lower, upper : Wald limits
+    level : their confidence level
+    notes : why there is no standard error, or why not to trust it
+    """
+
+    expression: str
+    estimate: float
+    se: float
+    lower: float
+    upper: float
+    level: float
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        limits = f"{100 * self.level:g} % [{self.lower:.5g}, {self.upper:.5g}]"
+        head = f"{self.expression} = {self.estimate:.5g} (SE {self.se:.4g}), {limits}"
+        return "\n".join([head, *(f"Note: {note}" for note in self.notes)])
+
+
+def vcfun(fit: Fit, expression: str, *, level: float = 0.95) -> VarianceFunction:
+    """Evaluate a function of the variance components.
+
+    Parameters
+    ----------
+    expression : arithmetic (+ - * / ** with brackets, sqrt, log, exp) on components: a
+        grouping factor stands for its variance if it has one coefficient,
+        ``Subject[Days]`` for the variance of a coefficient, ``Subject[Intercept,
+        Days]`` for a covariance, ``residual`` for sigma^2; names that are no plain
+        words in backticks, ```a:b` ``
+    level : of the Wald interval
+
+    Raises
+    ------
+    InferenceError : the expression is none, names an unknown component, or has no
+        value (division by zero, root of a negative number)
+    """
+    require_level(level)
+    frame, covariance, reasons = _components(fit, variance_model(fit))
+    values = frame["vcov"].to_numpy(dtype=float)
+    labels = [str(label) for label in frame.index]
+    columns = {
+        label: block.columns
+        for label, block in zip(block_labels(fit), fit.design.blocks, strict=True)
+    }
+    components = Components(
+        values=dict(zip(labels, values, strict=True)), columns=columns
+    )
+    estimate, gradient = evaluate(expression, components)
+    used = np.flatnonzero(gradient != 0.0)
+    notes = list(dict.fromkeys(reasons[k] for k in used if reasons[k]))
+    se = np.nan
+    if not notes and np.all(np.isfinite(gradient)):
+        se = float(
+            np.sqrt(gradient[used] @ covariance[np.ix_(used, used)] @ gradient[used])
+        )
+        notes = _warnings(frame, np.sqrt(np.diag(covariance)), used)
+    elif not notes:
+        notes.append("its derivative is infinite at the estimate.")
+    width = float(ndtri(0.5 * (1.0 + level))) * se
+    return VarianceFunction(
+        expression=expression,
+        estimate=estimate,
+        se=se,
+        lower=estimate - width,
+        upper=estimate + width,
+        level=level,
+        notes=tuple(notes),
+    )
+
+
+def variance_covariance(fit: Fit) -> pd.DataFrame:
+    """Return the asymptotic covariance of the variance components, (c, c).
+
+    In the order of `varcorr`. Components of a term whose covariance is singular are
+    NaN: their estimates are not asymptotically normal. ``attrs["notes"]`` says why
+    entries are NaN.
+    """
+    frame, covariance, reasons = _components(fit, variance_model(fit))
+    out = pd.DataFrame(covariance, index=frame.index, columns=frame.index)
+    out.attrs["notes"] = tuple(dict.fromkeys(reason for reason in reasons if reason))
+    return out
+
+
+def component_labels(fit: Fit) -> tuple[str, ...]:
+    """Return a label for each row of `varcorr`: ``Subject[Intercept, Days]``.
+
+    A term with one coefficient has the label of its group alone.
+    """
+    labels: list[str] = []
+    for label, block in zip(block_labels(fit), fit.design.blocks, strict=True):
+        names = block.columns
+        if block.k == 1:
+            labels.append(label)
+            continue
+        labels += [f"{label}[{name}]" for name in names]
+        if block.term.structure == "diag":
+            continue
+        labels += [
+            f"{label}[{names[c]}, {names[r]}]"
+            for c in range(block.k)
+            for r in range(c + 1, block.k)
+        ]
+    return (*labels, RESIDUAL)
+
+
+def _components(
+    fit: Fit, model: VarianceModel
+) -> tuple[pd.DataFrame, Matrix, list[str]]:
+    """Return the components, their covariance (c, c), and why each is NaN, or ""."""
+    jacobian, values, reasons = _jacobian(fit)
+    frame = pd.DataFrame({"vcov": values}, index=list(component_labels(fit)))
+    if model.V_phi is None:
+        assert model.note is not None, "there is a reason"
+        why = model.note.replace("degrees of freedom:", "standard error:", 1)
+        return frame, np.full((len(values),) * 2, np.nan), [why] * len(values)
+    covariance = jacobian @ model.V_phi @ jacobian.T
+    unknown = np.array([bool(reason) for reason in reasons])
+    covariance[unknown], covariance[:, unknown] = np.nan, np.nan
+    return frame, covariance, reasons
+
+
+def _jacobian(fit: Fit) -> tuple[Matrix, Vector, list[str]]:
+    """Return dv/dphi (c, t + 1), v (c,), and why v has no standard error, or ""."""
+    here = fit.evaluation
+    problem = here.problem
+    t = problem.n_theta
+    rows: list[Vector] = []
+    values: list[float] = []
+    reasons: list[str] = []
+    for j, (Sigma, stack, C, where, block) in enumerate(
+        zip(
+            covariances(fit),
+            dSigma(here, fit.scaled_theta),
+            problem.Z_scales,
+            problem.theta_slices,
+            fit.design.blocks,
+            strict=True,
+        )
+    ):
+        C_inverse = np.linalg.inv(C)
+        by_theta = fit.sigma**2 * C_inverse @ stack @ C_inverse.T
+        reason = ""
+        if j in fit.singular_terms:
+            reason = (
+                f"no standard error: the covariance of {block.term.group_label!r} is "
+                "singular, on the boundary of the parameter space."
+            )
+        pairs = [(c, c) for c in range(block.k)]
+        if block.term.structure != "diag":
+            pairs += [(c, r) for c in range(block.k) for r in range(c + 1, block.k)]
+        for c, r in pairs:
+            row = np.zeros(t + 1)
+            row[where] = by_theta[:, r, c]
+            row[t] = 2.0 * Sigma[r, c]
+            rows.append(row)
+            values.append(float(Sigma[r, c]))
+            reasons.append(reason)
+    rows.append(np.append(np.zeros(t), 2.0 * fit.sigma**2))
+    values.append(fit.sigma**2)
+    free = np.append(fit.interior, True)
+    return np.array(rows)[:, free], np.array(values), [*reasons, ""]
+
+
+def _warnings(frame: pd.DataFrame, se: Vector, used: AnyArray) -> list[str]:
+    near = [
+        f"{frame.index[k]!r}"
+        for k in used
+        if "," not in str(frame.index[k])
+        and frame["vcov"].iloc[k] < FAR_FROM_ZERO * se[k]
+    ]
+    if not near:
+        return []
+    return [
+        f"the variance of {', '.join(near)} is within {FAR_FROM_ZERO:g} standard "
+        "errors of zero: the Wald interval is poor, use the profile or the bootstrap."
+    ]
