@@ -2,7 +2,7 @@
 
 from mixform import datasets
 from mixform._version import __version__ as __version__
-from mixform.api import fit
+from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load
 from mixform.errors import (
     ConvergenceWarning,
     DesignError,
@@ -27,6 +27,10 @@ __all__ = [
     "Result",
     "SingularFitWarning",
     "SolverError",
+    "bootstrap_lrt",
+    "compare",
+    "compare_lme4",
     "datasets",
     "fit",
+    "load",
 ]

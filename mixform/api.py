@@ -1,28 +1,19 @@
-"""`fit`: the pipeline on one screen."""
+"""`fit`, and what takes several models or none."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-from mixform.covariance import STRUCTURES
-from mixform.design import build_design
-from mixform.errors import (
-    ConvergenceWarning,
-    DesignError,
-    FormulaError,
-    RankDeficiencyWarning,
-    SingularFitWarning,
-    suggest,
-)
-from mixform.estimate import Control, Fit, estimate, resolve_control
-from mixform.formula import parse_formula
-from mixform.progress import SearchProgress
+from mixform import lme4, storage
+from mixform.call import make_call, run, warn_of
+from mixform.estimate import Control
+from mixform.inference.resampling import bootstrap_test
+from mixform.inference.selection import comparison
+from mixform.report.bootstrap import Printed, printed_bootstrap_test
+from mixform.report.comparison import ComparisonTable, comparison_table
 from mixform.result import Result
-
-METHODS = ("REML", "ML")
-MISSING = ("drop", "raise")
 
 
 def fit(
@@ -68,76 +59,118 @@ def fit(
     >>> f"{m.params['group[T.Treatment]']:.4f}"
     '9.0000'
     """
-    method = _require_arguments(formula, method, missing)
-    design = build_design(
-        parse_formula(formula, tuple(STRUCTURES)),
+    call = make_call(
+        formula,
         data,
+        method=method,
         weights=weights,
         offset=offset,
         contrasts=contrasts,
         subset=subset,
         missing=missing,
+        start=start,
+        control=control,
     )
-    control = resolve_control(control)
-    with SearchProgress(progress) as bar:
-        record = estimate(
-            design, method=method, control=control, start=start, progress=bar
-        )
-    _warn(record)
-    return Result(record)
+    record = run(call, progress)
+    warn_of(record)
+    return Result(record, call)
 
 
-def _require_arguments(
-    formula: object, method: object, missing: object
-) -> Literal["REML", "ML"]:
-    if not isinstance(formula, str):
-        raise FormulaError(
-            f"The formula is a {type(formula).__name__}, not a string.",
-            hint='Write fit("y ~ x + (1 | id)", data).',
-        )
-    method = method.upper() if isinstance(method, str) else method
-    _require_choice(method, METHODS, "method")
-    _require_choice(missing, MISSING, "missing")
-    return "ML" if method == "ML" else "REML"
+def compare(
+    *models: Result,
+    names: Sequence[str] | None = None,
+    refit: bool | None = None,
+    progress: bool | None = None,
+) -> ComparisonTable:
+    """Compare models of the same rows, each with the next smaller one.
+
+    Parameters
+    ----------
+    names : of the models; m1, m2, ... if None
+    refit : by ML; None does where the fixed effects differ, since restricted
+        likelihoods of different fixed effects do not compare
+
+    Returns
+    -------
+    frame : ``npar, aic, bic, llf, deviance, chisq, num_df, p_value, p_mixture``
+
+    Raises
+    ------
+    InferenceError : one model only; other rows, response or weights
+    """
+    fits = [model._fit for model in models]
+    table = comparison.compare(fits, names, refit=refit, progress=progress)
+    return comparison_table(*table)
 
 
-def _require_choice(value: object, choices: tuple[str, ...], argument: str) -> None:
-    if value not in choices:
-        raise DesignError(
-            f"Unknown {argument} {value!r}.",
-            hint=suggest(str(value), choices, "Choices"),
+def bootstrap_lrt(
+    smaller: Result,
+    larger: Result,
+    nsim: int = 1000,
+    *,
+    seed: object = None,
+    workers: int | Callable[..., Any] = 1,
+    progress: bool | None = None,
+) -> Printed:
+    """Test the smaller of two nested models by the parametric bootstrap.
+
+    The likelihood ratio is compared with those of responses simulated from the smaller
+    model: no chi-square, which is wrong for variances and small samples.
+
+    Raises
+    ------
+    InferenceError : other rows; the smaller model is not part of the larger one
+    """
+    return printed_bootstrap_test(
+        bootstrap_test.bootstrap_lrt(
+            smaller._fit,
+            larger._fit,
+            nsim,
+            seed=seed,
+            workers=workers,
+            progress=progress,
         )
+    )
 
 
-def _warn(record: Fit) -> None:
-    """Warn, at the caller of `fit`, of what a script must not miss."""
-    fixed, convergence = record.design.fixed, record.convergence
-    if fixed.aliased:
-        names = fixed.aliased_names
-        warnings.warn(
-            RankDeficiencyWarning(
-                f"Dropped as combinations of other columns: {', '.join(names)}.", names
-            ),
-            stacklevel=3,
-        )
-    if not convergence.converged:
-        warnings.warn(
-            ConvergenceWarning(
-                f"The fit is {convergence.message}.",
-                convergence.predicted_decrease,
-                convergence.smallest_eigenvalue,
-            ),
-            stacklevel=3,
-        )
-        terms = tuple(
-            record.design.blocks[j].term.source for j in record.singular_terms
-        )
-        if terms:
-            warnings.warn(
-                SingularFitWarning(
-                    f"The covariance of {', '.join(terms)} is singular.",
-                    terms,
-                    record.theta,
-                ),
-                stacklevel=3,
-            )
+def load(path: str | Path) -> Result:
+    """Read a model that `Result.save` wrote, with this or an earlier version.
+
+    Raises
+    ------
+    MixformError : the file is none of ours, of a later format, or damaged
+    """
+    return Result(*storage.load(path))
+
+
+def compare_lme4(
+    model: Result,
+    *,
+    rscript: str = "Rscript",
+    program_only: bool = False,
+    saved: str | Path | None = None,
+    timeout: float | None = 600.0,
+) -> lme4.SideBySide | lme4.RProgram:
+    """Fit the same model in R's lme4 and lmerTest, and set the two side by side.
+
+    Parameters
+    ----------
+    rscript : the program that runs R
+    program_only : return the R program and its data, and run nothing
+    saved : output of that program to read instead, where there is no R
+    timeout : seconds after which R is stopped
+
+    Raises
+    ------
+    MixformError : R, lme4 or lmerTest is missing; the formula has no R counterpart
+    """
+    if program_only:
+        return lme4.r_program(model._fit)
+    return lme4.compare_lme4(
+        model._fit,
+        model._call,
+        model._coefficients,
+        rscript=rscript,
+        saved=saved,
+        timeout=timeout,
+    )

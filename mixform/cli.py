@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mixform import datasets
+from mixform import datasets, lme4
 from mixform._version import __version__
 from mixform.api import fit
 from mixform.errors import MixformError, MixformWarning
@@ -75,10 +75,29 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also print the correlation of the fixed effects",
     )
+    _add_lme4(parser)
     parser.add_argument(
         "--format", choices=("text", "html", "latex"), default="text", dest="layout"
     )
     return parser
+
+
+def _add_lme4(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lme4",
+        action="store_true",
+        help="print the same model in lme4 and lmerTest beside it; needs R",
+    )
+    parser.add_argument(
+        "--lme4-program",
+        metavar="FILE.R",
+        help="write the R program of that comparison, and its data",
+    )
+    parser.add_argument(
+        "--lme4-output",
+        metavar="FILE.out",
+        help="compare with what that program wrote, where R is not installed",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,6 +173,13 @@ def _report(model: Result, options: argparse.Namespace) -> str:
         parts.append(_lay_out(model.anova(options.anova).summary(), options.layout))
     if options.ranef:
         parts.append(_lay_out(ranef_summary(model.ranef()), options.layout))
+    if options.lme4_program:
+        lme4.r_program(model._fit).write(options.lme4_program)
+    if options.lme4 or options.lme4_output:
+        beside = lme4.compare_lme4(
+            model._fit, model._call, model._coefficients, saved=options.lme4_output
+        )
+        parts.append(_lay_out(beside.summary(), options.layout))
     return "\n\n".join(parts)
 
 

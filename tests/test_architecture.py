@@ -24,6 +24,8 @@ LAYERS = [
     {"estimate"},
     {"inference"},
     {"report"},
+    {"call"},
+    {"storage", "lme4"},
     {"result"},
     {"api"},
     {"cli"},
@@ -34,7 +36,10 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 #: Imports inside functions, each of something heavy that most sessions do not need.
 LAZY = {
     "progress.py": {"tqdm"},
+    "inference/means/adjustment.py": {"statsmodels.stats.multitest"},
+    "inference/resampling/replication.py": {"joblib"},
     "mme/backends.py": {"mixform.mme.sparse", "threadpoolctl"},
+    "relationship/pedigree.py": {"mixform.relationship"},
     "report/layout.py": {"statsmodels.iolib.table"},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -146,3 +147,33 @@ def test_module_runs_as_a_program():
     )
     assert done.returncode == 0
     assert "REML criterion at convergence: 122.2" in done.stdout
+
+
+SIDE_BY_SIDE = Path(__file__).parent / "references" / "side_by_side"
+
+
+def test_saved_output_of_r_is_printed_beside_the_fit(capsys):
+    output = SIDE_BY_SIDE / "sleepstudy.out"
+    status, out, _ = run(
+        capsys, FORMULA, "sleepstudy", "--lme4-output", str(output), "--format", "html"
+    )
+    assert status == 0
+    assert "lme4 1.1.31" in out
+    assert out.count("<table") > 4
+
+
+def test_r_program_is_written_with_its_data(capsys, tmp_path):
+    path = tmp_path / "sleep.R"
+    status, out, err = run(capsys, FORMULA, "sleepstudy", "--lme4-program", str(path))
+    assert (status, err) == (0, "")
+    assert "beside" not in out
+    assert "model <- Reaction ~ 1 + Days + (1 + Days | Subject)" in path.read_text()
+    assert len(path.with_suffix(".csv").read_text().splitlines()) == 181
+
+
+def test_comparison_without_r_says_what_to_do(capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    status, _, err = run(capsys, FORMULA, "sleepstudy", "--lme4")
+    assert status == 2
+    assert "R is not installed here" in err
+    assert err.count("\n") == 1

@@ -1,39 +1,42 @@
-"""What users hold: a facade over the Fit, each method one delegating line."""
+"""The estimates of a fitted model and what is read off them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
 
-from mixform._typing import Vector
+from mixform._typing import Stack, Vector
+from mixform.call import Call
 from mixform.design import Design
-from mixform.estimate import Convergence, Fit
+from mixform.errors import MixformError
+from mixform.estimate import Control, Convergence, Fit, resolve_control
 from mixform.inference import likelihood, random_effects
-from mixform.inference.anova import anova
 from mixform.inference.approximation import Approximation, approximate
-from mixform.inference.contrast_tests import HypothesisTest, joint_test, t_tests
-from mixform.inference.estimability import read_contrast, require_estimable
-from mixform.inference.intervals import symmetric_interval
+from mixform.inference.contrast_tests import coefficient_tests
 from mixform.inference.leverage import leverage
-from mixform.inference.prediction import fitted, predict
+from mixform.inference.prediction import fitted, predict, predict_frame
 from mixform.inference.variance_components import varcorr
-from mixform.report import AnovaTable, Summary, anova_table, fit_notes, summarize
+from mixform.report import fit_notes
+
+#: A method for the degrees of freedom: its name, or one that was made before.
+Ddf = str | Approximation
 
 
-class Result:
-    """A fitted linear mixed model.
+class Estimates:
+    """The first part of `Result`: what was estimated, and how well.
 
-    Printing it shows lmerTest's summary. Coefficients carry formulaic's names; columns
-    of X that are combinations of others are there with NaN. Everything that takes work
-    is done when it is first asked for, and once.
+    Coefficients carry formulaic's names; columns of X that are combinations of others
+    are there with NaN. Everything that takes work is done when it is first asked for,
+    and once.
     """
 
-    def __init__(self, fit: Fit) -> None:
+    def __init__(self, fit: Fit, call: Call | None = None) -> None:
         self._fit = fit
+        self._call = call
         self._approximations: dict[str, Approximation] = {}
 
     # The estimates.
@@ -63,38 +66,17 @@ class Result:
         """Two-sided p values of the fixed effects."""
         return self._coefficients["p_value"].rename(None)
 
-    def cov_params(self) -> pd.DataFrame:
-        """Return the covariance of the fixed effects, (c, c); NaN if aliased."""
-        fixed = self._fit.design.fixed
-        full = np.full((len(fixed.names), len(fixed.names)), np.nan)
-        full[np.ix_(fixed.kept, fixed.kept)] = self._fit.V_beta
-        return pd.DataFrame(full, index=fixed.names, columns=fixed.names)
-
-    def conf_int(
-        self,
-        level: float = 0.95,
-        method: Literal["satterthwaite", "wald"] = "satterthwaite",
-    ) -> pd.DataFrame:
-        """Return confidence intervals of the fixed effects.
+    def cov_params(self, ddf: Ddf = "satterthwaite") -> pd.DataFrame:
+        """Return the covariance of the fixed effects, (c, c); NaN if aliased.
 
         Parameters
         ----------
-        level : confidence level in (0, 1)
-        method : "satterthwaite" (t quantiles) or "wald" (normal quantiles)
-
-        Returns
-        -------
-        frame : ``lower, upper`` by coefficient name
+        ddf : "kenward-roger" for the adjusted covariance; or what `robust` returns
         """
-        table = self._coefficients
-        limits = symmetric_interval(
-            table["estimate"].to_numpy(),
-            table["se"].to_numpy(),
-            table["df"].to_numpy(),
-            level=level,
-            method=method,
-        )
-        return pd.DataFrame(limits, index=table.index, columns=["lower", "upper"])
+        fixed = self._fit.design.fixed
+        full = np.full((len(fixed.names), len(fixed.names)), np.nan)
+        full[np.ix_(fixed.kept, fixed.kept)] = self._approximation(ddf).V_beta
+        return pd.DataFrame(full, index=fixed.names, columns=fixed.names)
 
     @property
     def varcorr(self) -> pd.DataFrame:
@@ -113,12 +95,21 @@ class Result:
 
     # The random effects.
 
-    def ranef(self) -> pd.DataFrame:
+    def ranef(self, *, pev: bool = False, reliability: bool = False) -> pd.DataFrame:
         """Return predicted random effects: ``grp, term, level, estimate, se``.
 
         se is the standard deviation given beta and the variances (lme4's condVar).
+
+        Parameters
+        ----------
+        pev : add the prediction error variance, that counts beta as estimated
+        reliability : add 1 - pev / variance
         """
-        return random_effects.ranef(self._fit)
+        return random_effects.ranef(self._fit, pev=pev, reliability=reliability)
+
+    def condvar(self) -> dict[str, Stack]:
+        """Return Var(b_level | y, beta), (m, k, k), by label of the random term."""
+        return random_effects.condvar(self._fit)
 
     def coef(self) -> dict[str, pd.DataFrame]:
         """Return fixed plus random coefficients of each level, by grouping factor."""
@@ -157,6 +148,11 @@ class Result:
         return self._fit.n
 
     @property
+    def df_resid(self) -> int:
+        """Rows minus estimated fixed effects."""
+        return self._fit.n - len(self._fit.beta)
+
+    @property
     def npar(self) -> int:
         """Number of parameters: fixed effects, theta, sigma."""
         return self._fit.n_parameters
@@ -191,7 +187,11 @@ class Result:
         *,
         random: bool | str | Sequence[str] = True,
         new_levels: Literal["raise", "population", "nan"] = "raise",
-    ) -> pd.Series:
+        se: bool = False,
+        interval: Literal["confidence", "prediction"] | None = None,
+        level: float = 0.95,
+        ddf: Ddf = "satterthwaite",
+    ) -> pd.Series | pd.DataFrame:
         """Predict the response.
 
         Parameters
@@ -203,49 +203,27 @@ class Result:
         new_levels : for levels of a grouping factor that the fit has not seen:
             "raise" an error, predict with their expectation zero ("population"),
             or "nan"
+        se : add standard errors: beta and random effects are uncertain together
+        interval : "confidence" of the prediction, "prediction" of a new observation
+        level : confidence level in (0, 1)
+        ddf : "kenward-roger" only without random effects, and not for new observations
 
         Returns
         -------
-        Series with the index of newdata; NaN where a needed value is missing
+        Series with the index of newdata; NaN where a needed value is missing. With se
+        or interval a frame: ``estimate, se, df``, and ``lower, upper``
         """
-        return predict(self._fit, newdata, random=random, new_levels=new_levels)
-
-    # Tests.
-
-    def anova(self, type: int | str = 3, ddf: str = "satterthwaite") -> AnovaTable:
-        """Test each fixed term.
-
-        Parameters
-        ----------
-        type : 1 (sequential), 2 or 3 (as SAS defines them)
-        ddf : method for the denominator degrees of freedom
-
-        Returns
-        -------
-        frame by term: ``sum_sq, mean_sq, num_df, den_df, f_value, p_value``
-        """
-        return anova_table(*anova(self._fit, self._approximation(ddf), kind=type))
-
-    def test(
-        self, L: object, rhs: object = 0, *, ddf: str = "satterthwaite"
-    ) -> HypothesisTest:
-        """Test L beta = rhs for an estimable L.
-
-        Parameters
-        ----------
-        L : matrix (r, c) over the coefficients; a mapping from coefficient names to
-            numbers, or from labels to such mappings; or a string of equations,
-            ``"trt[T.b] - trt[T.c] = 0"``, joined by commas
-        rhs : value, or r values
-
-        Raises
-        ------
-        InferenceError : L is not estimable; the aliased columns are named
-        """
-        fixed = self._fit.design.fixed
-        matrix, right, labels = read_contrast(L, rhs, fixed.names)
-        kept = require_estimable(matrix, fixed)
-        return joint_test(kept, right, labels, self._fit, self._approximation(ddf))
+        if not se and interval is None:
+            return predict(self._fit, newdata, random=random, new_levels=new_levels)
+        return predict_frame(
+            self._fit,
+            newdata,
+            random=random,
+            new_levels=new_levels,
+            interval=interval,
+            level=level,
+            approximation=self._approximation(ddf),
+        )
 
     # The search.
 
@@ -279,40 +257,33 @@ class Result:
         """The formula as written."""
         return self._fit.design.formula.source
 
-    # The printout.
+    # What the other parts build on.
 
-    def summary(self, *, correlation: bool = False) -> Summary:
-        """Return the printed model, with text, HTML and LaTeX forms.
+    @property
+    def _control(self) -> Control | None:
+        return None if self._call is None else resolve_control(self._call.control)
 
-        Parameters
-        ----------
-        correlation : add the correlation of the fixed effects
-        """
-        return summarize(
-            self._fit,
-            self._coefficients,
-            correlation=correlation,
-            ddf_note=self._approximation("satterthwaite").note,
-        )
+    def _require_call(self) -> Call:
+        if self._call is None:
+            raise MixformError(
+                "This result does not know the data it was fitted to.",
+                hint="Update one that fit() or update() returned.",
+            )
+        return self._call
 
-    def __str__(self) -> str:
-        return self.summary().as_text()
+    def _like(self, fit: Fit) -> Self:
+        return type(self)(fit)
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
-
-    def _approximation(self, ddf: str) -> Approximation:
+    def _approximation(self, ddf: Ddf) -> Approximation:
+        if not isinstance(ddf, str):
+            return ddf
         if ddf not in self._approximations:
             self._approximations[ddf] = approximate(self._fit, ddf)
         return self._approximations[ddf]
 
     @cached_property
     def _coefficients(self) -> pd.DataFrame:
-        fixed = self._fit.design.fixed
-        p = len(fixed.kept)
-        approximation = self._approximation("satterthwaite")
-        table = t_tests(np.eye(p), np.zeros(p), self._fit, approximation)
-        table.index = pd.Index([fixed.names[j] for j in fixed.kept])
-        return table.reindex(pd.Index(fixed.names)) if fixed.aliased else table
+        return self._tests_by("satterthwaite")
+
+    def _tests_by(self, ddf: Ddf) -> pd.DataFrame:
+        return coefficient_tests(self._fit, self._approximation(ddf))

@@ -1,0 +1,3 @@
+"""What users hold: a thin facade over the Fit, each method one delegating line."""
+
+from mixform.result.result import Result as Result
