@@ -31,3 +31,4 @@ def test_every_attribute_in_the_table_exists():
     names = set(re.findall(r"`m\.(\w+)", table))
     assert len(names) > 20
     assert all(hasattr(mf.Result, name) for name in names)
+    assert all(hasattr(mf, name) for name in re.findall(r"`mf\.(\w+)", README))
