@@ -18,6 +18,7 @@ from mixform.report.numbers import (
     p_with_stars,
     stars,
 )
+from mixform.report.tables import AnovaTable
 
 #: column -> header, and how its numbers are written
 COLUMNS: dict[str, tuple[str, Callable[[Sequence[float]], list[str]]]] = {
@@ -39,29 +40,11 @@ COLUMNS: dict[str, tuple[str, Callable[[Sequence[float]], list[str]]]] = {
 }
 
 
-class ComparisonTable(pd.DataFrame):
-    """A table of tests: a DataFrame with a heading and notes.
+class ComparisonTable(AnovaTable):
+    """A table of tests of models or terms: a DataFrame with a heading and notes."""
 
-    Selections from it are ordinary frames. ``attrs["heading"]`` and
-    ``attrs["notes"]`` hold what is printed around it.
-    """
-
-    @property
-    def _constructor(self) -> type[pd.DataFrame]:
-        return pd.DataFrame
-
-    def summary(self) -> Summary:
-        """Return the table as it is printed, with text, HTML and LaTeX forms."""
-        heading, notes = self.attrs["heading"], self.attrs["notes"]
-        return Summary((heading, *_sections(self), *map("Note: {}".format, notes)))
-
-    def __repr__(self) -> str:
-        return self.summary().as_text()
-
-    __str__ = __repr__
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
+    def _grid(self) -> Grid:
+        return _grid(self)
 
 
 def comparison_table(
