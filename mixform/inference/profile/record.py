@@ -227,7 +227,7 @@ class Profile:
         kappa = np.clip(kappa, curve.kappa[0], curve.kappa[-1])
         stretch = np.array([curve.coordinates.stretch(k) for k in kappa])
         phi = np.exp(-0.5 * curve.spline(kappa) ** 2) / np.sqrt(2.0 * np.pi)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             density = phi * curve.spline(kappa, 1) / stretch
         return pd.DataFrame({"value": value, "density": density})
 

@@ -117,7 +117,7 @@ def stools():
 def test_balanced_means_are_averages(stools):
     data = mf.datasets.load("ergoStool")
     table = means_of(stools, "Type").table
-    averages = data.groupby("Type")["effort"].mean()
+    averages = data.groupby("Type", observed=True)["effort"].mean()
     assert table["emmean"].to_numpy() == pytest.approx(averages.to_numpy(), rel=1e-10)
     # Var(mean) = (variance of subjects + residual variance) / 9.
     subjects = float(stools._fit.T[0][0, 0]) ** 2 * stools.sigma**2

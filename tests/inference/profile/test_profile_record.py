@@ -92,7 +92,7 @@ def test_points_rise_to_the_cutoff(sleepstudy):
     columns = ["parameter", "lme4_name", "zeta", "value", "criterion", *NAMES]
     assert list(frame.columns) == columns
     assert found.cutoff == pytest.approx(np.sqrt(16.811894))  # chi-square, 6 df, 0.99
-    for name, part in frame.groupby("parameter"):
+    for name, part in frame.groupby("parameter", observed=True):
         assert np.all(np.diff(part["zeta"]) > 0.0)
         assert np.all(np.diff(part["value"]) > 0.0)
         assert part["value"].to_numpy() == pytest.approx(part[name].to_numpy())
@@ -119,7 +119,7 @@ def test_traces_cross_at_the_estimates(sleepstudy):
     result, found = sleepstudy
     traces = found.pairs("Intercept", "Days")
     assert list(traces.columns) == ["along", "value_1", "value_2", "zeta_1", "zeta_2"]
-    for along, part in traces.groupby("along"):
+    for along, part in traces.groupby("along", observed=True):
         own, other = ("1", "2") if along == "Intercept" else ("2", "1")
         middle = part[part[f"zeta_{own}"] == 0.0]
         assert middle[["value_1", "value_2"]].to_numpy()[0] == pytest.approx(
