@@ -40,6 +40,7 @@ LAZY = {
     "inference/resampling/replication.py": {"joblib"},
     "mme/backends.py": {"mixform.mme.sparse", "threadpoolctl"},
     "relationship/pedigree.py": {"mixform.relationship"},
+    "report/plots.py": {"matplotlib"},
     "report/layout.py": {"statsmodels.iolib.table"},
 }
 

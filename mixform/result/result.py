@@ -30,6 +30,7 @@ from mixform.report.bootstrap import Printed, printed_bootstrap, printed_power
 from mixform.report.comparison import Selection
 from mixform.result.estimates import Ddf
 from mixform.result.inference import Inference
+from mixform.result.plots import Plots
 
 
 class Result(Inference):
@@ -322,6 +323,11 @@ class Result(Inference):
     def augment(self, data: object = None) -> pd.DataFrame:
         """Return the rows in the model with fitted values, residuals, leverages."""
         return tidy.augment(self._fit, data)
+
+    @property
+    def plot(self) -> Plots:
+        """Figures: `plot.residuals()`, `qq`, `caterpillar`, `profile`, `means`."""
+        return Plots(self)
 
     # The printout.
 
