@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from mixform import lme4, storage
 from mixform.call import make_call, run, warn_of
-from mixform.estimate import Control
+from mixform.errors import InferenceError
+from mixform.estimate import Control, Fit
 from mixform.inference.resampling import bootstrap_test
 from mixform.inference.selection import comparison
 from mixform.report.bootstrap import Printed, printed_bootstrap_test
@@ -98,7 +99,7 @@ def compare(
     ------
     InferenceError : one model only; other rows, response or weights
     """
-    fits = [model._fit for model in models]
+    fits = [_fit_of(model) for model in models]
     table = comparison.compare(fits, names, refit=refit, progress=progress)
     return comparison_table(*table)
 
@@ -123,8 +124,8 @@ def bootstrap_lrt(
     """
     return printed_bootstrap_test(
         bootstrap_test.bootstrap_lrt(
-            smaller._fit,
-            larger._fit,
+            _fit_of(smaller),
+            _fit_of(larger),
             nsim,
             seed=seed,
             workers=workers,
@@ -164,13 +165,23 @@ def compare_lme4(
     ------
     MixformError : R, lme4 or lmerTest is missing; the formula has no R counterpart
     """
+    fit = _fit_of(model)
     if program_only:
-        return lme4.r_program(model._fit)
+        return lme4.r_program(fit)
     return lme4.compare_lme4(
-        model._fit,
+        fit,
         model._call,
         model._coefficients,
         rscript=rscript,
         saved=saved,
         timeout=timeout,
     )
+
+
+def _fit_of(model: object) -> Fit:
+    if not isinstance(model, Result):
+        raise InferenceError(
+            f"A {type(model).__name__} is no fitted model.",
+            hint="Give what mixform.fit() returned.",
+        )
+    return model._fit

@@ -12,6 +12,7 @@ import mixform as mf
 from mixform.errors import (
     DesignError,
     FormulaError,
+    InferenceError,
     MixformError,
     RankDeficiencyWarning,
 )
@@ -442,3 +443,14 @@ def test_unknown_data_set_suggests_the_nearest(call):
     assert caught.value.message == "Unknown data set 'sleepstdy'."
     assert caught.value.hint
     assert caught.value.hint.startswith("Did you mean 'sleepstudy'? Data sets: ")
+
+
+def test_what_is_no_model_is_said():
+    m = mf.fit("gain ~ group", mf.datasets.load("pigs"))
+    for call in (
+        lambda: mf.compare(m, 3),
+        lambda: mf.bootstrap_lrt(m, "m"),
+        lambda: mf.compare_lme4(None),
+    ):
+        with pytest.raises(InferenceError, match=r"is no fitted model[\s\S]*fit\(\)"):
+            call()

@@ -24,6 +24,16 @@ def test_example_prints_the_output_shown():
     assert [line for line in out.getvalue().splitlines() if line.strip()] == shown
 
 
+def test_longer_example_runs():
+    import mixform as mf
+
+    longer = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    names = {"mf": mf}
+    for line in longer.splitlines():
+        exec(compile(line, "README.md", "exec"), names)
+    assert names["m"].converged
+
+
 def test_every_attribute_in_the_table_exists():
     import mixform as mf
 

@@ -83,7 +83,8 @@ def f_test(
 
     Raises
     ------
-    InferenceError : L is zero; or its rows contradict each other
+    InferenceError : L is zero; its rows contradict each other; or the covariance is
+        singular along them, as a cluster-robust one of few clusters is
     """
     V_L = L @ approximation.V_beta @ L.T
     size = np.sqrt(np.diag(V_L))
@@ -92,6 +93,7 @@ def f_test(
     size[size == 0.0] = 1.0
     values, vectors = np.linalg.eigh(V_L / np.outer(size, size))
     solid = values > 1e-10 * values[-1]
+    _require_covariance(L, int(solid.sum()), approximation)
     gap = L @ fit.beta - rhs
     apart = vectors[:, ~solid].T @ (gap / size)
     if np.any(np.abs(apart) > 1e-6 * max(1.0, np.abs(gap / size).max())):
@@ -112,6 +114,19 @@ def f_test(
     den_df, factor = approximation.f_ddf(rotation @ L)
     f_value *= factor
     return f_value, num_df, den_df, f_tail(f_value, num_df, den_df)
+
+
+def _require_covariance(L: Matrix, rank: int, approximation: Approximation) -> None:
+    """Refuse contrasts whose covariance has a lower rank than they have."""
+    rows = np.sqrt(np.einsum("ij,ij->i", L, L))
+    rows[rows == 0.0] = 1.0
+    wanted = int(np.linalg.matrix_rank(L / rows[:, None], tol=1e-8))
+    if rank < wanted and np.linalg.matrix_rank(approximation.V_beta) < L.shape[1]:
+        raise InferenceError(
+            f"The covariance by {approximation.title} has rank {rank} along the "
+            f"{wanted} rows of the hypothesis.",
+            hint="It takes more clusters to test so many rows at once; test fewer.",
+        )
 
 
 def f_tail(f_value: float, num_df: int, den_df: float) -> float:

@@ -15,11 +15,25 @@ METHODS = ("satterthwaite", "kenward-roger", "wald", "profile", "bootstrap")
 
 
 def require_level(level: float) -> None:
-    """Refuse a confidence level outside (0, 1)."""
+    """Refuse a confidence level outside (0, 1), and one that must be an error rate."""
+    if 0.0 < level <= 0.2:
+        raise InferenceError(
+            f"The confidence level is {level}: an interval that misses the truth in "
+            f"{100 * (1 - level):g} % of all samples.",
+            hint=f"Write level={1 - level:g} for {100 * (1 - level):g} %.",
+        )
     if not 0.0 < level < 1.0:
         raise InferenceError(
             f"The confidence level is {level}, not between 0 and 1.",
             hint="Write level=0.95 for 95 %.",
+        )
+
+
+def require_alpha(alpha: float) -> None:
+    """Refuse a level of a test outside (0, 1)."""
+    if not 0.0 < alpha < 1.0:
+        raise InferenceError(
+            f"alpha is {alpha}, not between 0 and 1.", hint="Write alpha=0.05."
         )
 
 

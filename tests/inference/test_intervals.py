@@ -51,3 +51,18 @@ def test_unknown_method_names_the_nearest(sleepstudy_fit):
     ) as caught:
         sleepstudy_fit.conf_int(method="walt")
     assert "wald" in str(caught.value)
+
+
+def test_an_error_rate_is_not_taken_for_a_level(sleepstudy_fit):
+    with pytest.raises(InferenceError, match=r"Write level=0\.95 for 95 %"):
+        sleepstudy_fit.conf_int(0.05)
+
+
+def test_intervals_of_some_parameters_come_in_the_order_asked_for(sleepstudy_fit):
+    names = ["Days", "Intercept"]
+    assert list(sleepstudy_fit.conf_int(parameters=names).index) == names
+    assert list(
+        sleepstudy_fit.conf_int(method="profile", parameters="sigma").index
+    ) == ["sigma"]
+    with pytest.raises(InferenceError, match=r"no parameter 'Dayz'[\s\S]*'Days'"):
+        sleepstudy_fit.conf_int(parameters="Dayz")

@@ -92,6 +92,16 @@ class ClusterRobust:
         table.index = pd.Index([fixed.names[j] for j in fixed.kept])
         return table.reindex(pd.Index(fixed.names)) if fixed.aliased else table
 
+    def __str__(self) -> str:
+        heading = (
+            f"Cluster-robust tests ({self.kind}), {self.n_clusters} clusters of "
+            f"{self.cluster}"
+        )
+        lines = [heading, self.table.to_string(float_format="{:.5g}".format)]
+        return "\n".join([*lines, f"Note: {self.note}"] if self.note else lines)
+
+    __repr__ = __str__
+
     def cov_params(self) -> pd.DataFrame:
         """Return the covariance of the fixed effects, (c, c); NaN if aliased."""
         fixed = self.fit.design.fixed

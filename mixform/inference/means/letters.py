@@ -13,7 +13,7 @@ from string import ascii_lowercase, ascii_uppercase
 import numpy as np
 import pandas as pd
 
-from mixform.errors import InferenceError
+from mixform.inference.intervals import require_alpha
 from mixform.inference.means.linear_estimates import LinearEstimates, frame
 from mixform.inference.means.mean_contrasts import contrast
 
@@ -96,10 +96,7 @@ def letters(
     ------
     InferenceError : alpha outside (0, 1), unknown adjustment
     """
-    if not 0.0 < alpha < 1.0:
-        raise InferenceError(
-            f"alpha is {alpha}, not between 0 and 1.", hint="Write alpha=0.05."
-        )
+    require_alpha(alpha)
     pairs = contrast(estimates, "pairwise", adjust=adjust or "none")
     tests, pair_notes = frame(pairs, limits=False, tests=True)
     p_values = iter(tests["p_value"].tolist())

@@ -32,7 +32,7 @@ from mixform.inference.approximation import DDF, approximate
 from mixform.inference.contrast_tests import f_test
 from mixform.inference.estimability import read_contrast, require_estimable
 from mixform.inference.hypotheses import hypotheses, term_space
-from mixform.inference.intervals import require_level
+from mixform.inference.intervals import require_alpha
 from mixform.inference.new_rows import NewRows
 from mixform.inference.resampling.bootstrap import parameter_names, parameter_values
 from mixform.inference.resampling.bootstrap_test import RatioMeasure
@@ -121,7 +121,7 @@ def power(
         covariance; a design that does not determine the coefficients
     """
     nsim = require_count(nsim)
-    require_level(alpha)
+    require_alpha(alpha)
     _require_method(method)
     L, rhs, label = read_test(fit, test)
     truth = changed_parameters(fit, params or {})

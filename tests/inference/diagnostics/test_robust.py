@@ -194,3 +194,18 @@ def test_bad_arguments_are_refused(monkeypatch):
     with pytest.raises(InferenceError, match=r"has 11 rows: CR2 would need .* GB"):
         robust(fit)
     assert robust(fit, kind="CR0").n_clusters == 6
+
+
+def test_printout_shows_the_tests_and_no_arrays():
+    m = mf.fit("Reaction ~ Days + (1 | Subject)", mf.datasets.load("sleepstudy"))
+    lines = str(m.robust()).splitlines()
+    assert lines[0] == "Cluster-robust tests (CR2), 18 clusters of Subject"
+    assert lines[1].split() == ["estimate", "se", "df", "t_value", "p_value"]
+    assert [line.split()[0] for line in lines[2:]] == ["Intercept", "Days"]
+
+
+def test_hypothesis_with_more_rows_than_clusters_can_tell_is_refused():
+    data = mf.datasets.load("Oats")
+    m = mf.fit("yield ~ Variety * C(nitro) + (1 | Block)", data)
+    with pytest.raises(InferenceError, match=r"CR0 by Block has rank \d along the 6"):
+        m.anova(ddf=m.robust("Block", kind="CR0"))

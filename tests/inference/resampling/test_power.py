@@ -141,7 +141,7 @@ def test_prints_the_power_in_words(paired):
         ({"params": {"sd(id: Intercept)": -1.0}}, "are no covariance"),
         ({"method": "wald"}, "Unknown method 'wald'"),
         ({"nsim": 0}, "nsim must be"),
-        ({"alpha": 5.0}, "level"),
+        ({"alpha": 5.0}, "alpha"),
     ],
 )
 def test_unusable_arguments_are_refused(paired, arguments, message):
