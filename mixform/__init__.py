@@ -14,6 +14,7 @@ from mixform.errors import (
     SolverError,
 )
 from mixform.estimate import Control
+from mixform.relationship import Pedigree, genomic, precision
 from mixform.result import Result
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FormulaError",
     "InferenceError",
     "MixformError",
+    "Pedigree",
     "RankDeficiencyWarning",
     "Result",
     "SingularFitWarning",
@@ -32,5 +34,7 @@ __all__ = [
     "compare_lme4",
     "datasets",
     "fit",
+    "genomic",
     "load",
+    "precision",
 ]

@@ -26,6 +26,7 @@ def fit(
     contrasts: Mapping[str, object] | None = None,
     subset: object = None,
     missing: Literal["drop", "raise"] = "drop",
+    relationship: Mapping[str, object] | None = None,
     start: object = None,
     control: Control | Mapping[str, object] | None = None,
     progress: bool | None = None,
@@ -43,6 +44,9 @@ def fit(
     contrasts : factor -> "treatment", "sum", "helmert", "poly" or a matrix
     subset : boolean for each row, or a condition on the columns as a string
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
+    relationship : ``{"animal": ...}``, a `Pedigree`, table of animal, sire and dam,
+        covariance (frame with labels, `genomic`) or `precision` of all members;
+        ``iid(1 | animal)`` is independent all the same (permanent environment)
     start : theta (t,) to start from, as `Result.theta`
     control : options of the search, `Control` or a mapping of its fields
     progress : show a bar; None after a few seconds, if tqdm is installed
@@ -60,17 +64,10 @@ def fit(
     '9.0000'
     """
     call = make_call(
-        formula,
-        data,
-        method=method,
-        weights=weights,
-        offset=offset,
-        contrasts=contrasts,
-        subset=subset,
-        missing=missing,
-        start=start,
-        control=control,
-    )
+        formula, data, method=method, weights=weights, offset=offset,
+        contrasts=contrasts, subset=subset, missing=missing, relationship=relationship,
+        start=start, control=control,
+    )  # fmt: skip
     record = run(call, progress)
     warn_of(record)
     return Result(record, call)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mixform._jit import CompilationNotice, Floats, kernel
 from mixform import _jit as jit
+from mixform._jit import CompilationNotice, Floats, kernel
 from mixform.mme.sparse.blas import (
     L,
     N,

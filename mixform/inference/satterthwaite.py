@@ -90,9 +90,10 @@ def _dV_beta(fit: Fit) -> Stack:
     to_beta = half @ here.R_inverse.T  # (p, p): R^-1 (X'V^-1X)^-1
     parts: list[Stack] = []
     K = split_blocks(here.ZtVinvX, problem.blocks)
-    for stack, K_j in zip(dSigma(here, fit.scaled_theta), K, strict=True):
-        # (m, k, p): sum over levels of K_l' dSigma K_l
-        sums = np.tensordot(K_j, K_j, axes=(0, 0))  # (k, p, k, p)
+    A_K = split_blocks(problem.times_A(here.ZtVinvX), problem.blocks)
+    for stack, K_j, A_K_j in zip(dSigma(here, fit.scaled_theta), K, A_K, strict=True):
+        # (m, k, p): sum over related levels of K_l' A_lm dSigma K_m
+        sums = np.tensordot(K_j, A_K_j, axes=(0, 0))  # (k, p, k, p)
         parts.append(np.einsum("tab,apbq->tpq", stack, sums, optimize=True))
     p = problem.p
     inner = np.concatenate([*parts, np.empty((0, p, p))])[fit.interior]

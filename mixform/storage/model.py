@@ -31,6 +31,7 @@ from mixform.storage.columns import (
     restore_index,
     restore_series,
 )
+from mixform.storage.related import describe_relationship, restore_relationship
 
 #: By how much the criterion of a fit that is read may differ from the one stored.
 TOLERANCE = 1e-6
@@ -229,6 +230,7 @@ def _describe_call(call: Call, arrays: Arrays) -> dict[str, Any]:
             factor: _describe_argument(contrast, arrays)
             for factor, contrast in call.contrasts.items()
         },
+        "relationship": describe_relationship(call.relationship, arrays),
         "control": {n: v for n, v in options.items() if v != getattr(usual, n)},
     }
 
@@ -256,6 +258,7 @@ def _restore_call(header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> 
         missing=given["missing"],
         contrasts=contrasts,
         control=given["control"] or None,
+        relationship=restore_relationship(given.get("relationship"), arrays),
         **{
             name: _restore_argument(given[name], arrays)
             for name in ("weights", "offset", "subset")

@@ -8,7 +8,6 @@ import mixform as mf
 from mixform.errors import InferenceError, SolverError
 from mixform.inference.kenward_roger import kenward_roger, matched_f
 from mixform.mme import backends
-
 from tests.reference_models import MODELS, fit_reference
 
 WITH_TABLES = sorted(name for name in MODELS if MODELS[name].get("kenward_roger"))

@@ -36,6 +36,7 @@ from mixform.inference.diagnostics.deletion import (
 )
 from mixform.inference.diagnostics.grouping import Grouping, grouping
 from mixform.inference.diagnostics.vcfun import component_labels
+from mixform.inference.related import require_unrelated
 from mixform.inference.variance_components import block_labels, varcorr
 from mixform.progress import Progress
 
@@ -122,6 +123,10 @@ def influence(
     """
     if len(fit.beta) == 0:
         raise InferenceError("Influence needs a fixed effect; the model has none.")
+    if group is not None and not refit:
+        require_unrelated(
+            fit, "Influence of groups", "Use refit=True, or leave out single rows."
+        )
     groups = _groups(fit, group)
     if groups.m < 2:
         raise InferenceError(
@@ -164,6 +169,7 @@ def ranef_without(fit: Fit, group: object, level: object) -> pd.DataFrame:
     here, blocks = fit.evaluation, fit.design.blocks
     if not blocks:
         raise InferenceError("The model has no random effects.")
+    require_unrelated(fit, "ranef_without")
     groups = grouping(fit, group)
     found = np.flatnonzero([str(label) == str(level) for label in groups.labels])
     if len(found) == 0:

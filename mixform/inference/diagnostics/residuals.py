@@ -80,11 +80,17 @@ def marginal_variances(fit: Fit) -> Vector:
 
 
 def random_variances(fit: Fit) -> list[Vector]:
-    """Return for each random term z'Sigma z of each row, (n,), units of y^2."""
+    """Return for each random term the variance of z'b of each row, (n,), units of y^2.
+
+    z'Sigma z, times A_ii of a related level i.
+    """
     out: list[Vector] = []
     for block, T in zip(fit.design.blocks, fit.T, strict=True):
         half = block.design @ T
-        out.append(fit.sigma**2 * np.einsum("ij,ij->i", half, half))
+        variance = fit.sigma**2 * np.einsum("ij,ij->i", half, half)
+        if block.relation is not None:
+            variance *= block.relation.diagonal[block.codes]
+        out.append(variance)
     return out
 
 
