@@ -27,6 +27,7 @@ def fit(
     subset: object = None,
     missing: Literal["drop", "raise"] = "drop",
     relationship: Mapping[str, object] | None = None,
+    varcomp: Mapping[str, object] | None = None,
     start: object = None,
     control: Control | Mapping[str, object] | None = None,
     progress: bool | None = None,
@@ -47,6 +48,8 @@ def fit(
     relationship : ``{"animal": ...}``, a `Pedigree`, table of animal, sire and dam,
         covariance (frame with labels, `genomic`) or `precision` of all members;
         ``iid(1 | animal)`` is independent all the same (permanent environment)
+    varcomp : known variances of all terms, held and not estimated:
+        ``{"animal": 20.0, "residual": 40.0}``, matrices for several coefficients
     start : theta (t,) to start from, as `Result.theta`
     control : options of the search, `Control` or a mapping of its fields
     progress : show a bar; None after a few seconds, if tqdm is installed
@@ -66,7 +69,7 @@ def fit(
     call = make_call(
         formula, data, method=method, weights=weights, offset=offset,
         contrasts=contrasts, subset=subset, missing=missing, relationship=relationship,
-        start=start, control=control,
+        varcomp=varcomp, start=start, control=control,
     )  # fmt: skip
     record = run(call, progress)
     warn_of(record)

@@ -36,6 +36,7 @@ from mixform.errors import (
     suggest,
 )
 from mixform.estimate import Control, Fit, estimate, resolve_control
+from mixform.estimate.known import solve_known
 from mixform.formula import formulaic_formula, parse_formula
 from mixform.formula.update import update_formula
 from mixform.progress import SearchProgress
@@ -55,8 +56,8 @@ class Call:
     Attributes
     ----------
     formula, data, method, weights, offset, contrasts, subset, missing, relationship,
-        start, control : as given; nothing in them is shared with what the user may
-        change later
+        varcomp, start, control : as given; nothing in them is shared with what the
+        user may change later
     file : size and time of change (ns) of the file that ``data`` names, if it does
     """
 
@@ -69,6 +70,7 @@ class Call:
     subset: object = None
     missing: str = "drop"
     relationship: Mapping[str, object] | None = None
+    varcomp: Mapping[str, object] | None = None
     start: object = None
     control: Control | Mapping[str, object] | None = None
     file: tuple[int, int] | None = None
@@ -165,6 +167,8 @@ def run(call: Call, progress: bool | None = None) -> Fit:
     """
     design = design_of(call)
     control = resolve_control(call.control)
+    if call.varcomp is not None:
+        return solve_known(design, call.varcomp, method=call.method, control=control)
     with SearchProgress(progress) as bar:
         return estimate(
             design,

@@ -206,6 +206,18 @@ def level_labels(levels: pd.Index) -> pd.Index:
     return pd.Index(labels, dtype=object)
 
 
+def block_labels(blocks: Sequence[RandomBlock]) -> tuple[str, ...]:
+    """Return a unique label for each random term: its group, numbered if repeated."""
+    names = [block.term.group_label for block in blocks]
+    labels: list[str] = []
+    for j, name in enumerate(names):
+        label, number = name, names[:j].count(name)
+        while number and label in {*names, *labels}:
+            label, number = f"{name}.{number}", number + 1
+        labels.append(label)
+    return tuple(labels)
+
+
 def check_blocks(blocks: Sequence[RandomBlock], source: str) -> None:
     """Refuse terms that no data could tell apart.
 

@@ -178,8 +178,14 @@ def scale_responses(design: Design, Y: Matrix) -> Responses:
     )
 
 
-def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Problem:
+def build_problem(
+    design: Design, *, reml: bool, backend: str = "auto", known: bool = False
+) -> Problem:
     """Scale the design and form its cross-products, once.
+
+    Parameters
+    ----------
+    known : the variances are given, and need not be told from each other
 
     Raises
     ------
@@ -196,13 +202,16 @@ def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Probl
     sizes = [s.n_parameters(b.k) for s, b in zip(structures, blocks, strict=True)]
     ends = np.cumsum([0, *sizes]).tolist()
     for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
+        if known:
+            break
         if block.precision is None and block.m * block.k >= n:
             require_identified(block, structure, design, term.term.span)
         elif term.relation is not None:
             require_not_residual(block, term, design)
     equations = build_equations(blocks, backend)
     ZtW = equations.Zt_dot(np.column_stack([design.fixed.Q, response.rest]))
-    require_outside_X(blocks, ZtW[:, :p], design)
+    if not known:
+        require_outside_X(blocks, ZtW[:, :p], design)
     return Problem(
         n=n,
         p=p,

@@ -17,6 +17,7 @@ from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
 from mixform.estimate.criterion import chain_to_theta, dSigma, evaluate
+from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import split_blocks
 from mixform.mme import few_threads
 
@@ -66,6 +67,7 @@ def variance_model(fit: Fit) -> VarianceModel:
     On the scaled problem; sigma there is in units of the user's sigma, so that phi's
     last entry is 1 at the estimate.
     """
+    require_estimated(fit, "The covariance of the variance parameters")
     with few_threads(fit.evaluation.problem.equations):
         information = _observed_information(fit)
     values, vectors = np.linalg.eigh(information)

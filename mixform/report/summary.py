@@ -198,13 +198,16 @@ def fit_notes(fit: Fit) -> list[str]:
         for block in design.blocks
         if block.term.structure == "diag" and block.k > 1
     ]
+    if fit.known:
+        notes.append(f"{fit.convergence.message}.")
     notes += [
         f"{block.term.group_label}: {block.relation.description}, "
         f"{len(np.unique(block.codes))} with records."
         for block in design.blocks
         if block.relation is not None
     ]
-    notes += [_singular_note(fit, j) for j in fit.singular_terms]
+    if not fit.known:
+        notes += [_singular_note(fit, j) for j in fit.singular_terms]
     if not fit.convergence.converged:
         notes.append(f"{fit.convergence.message}.")
     return notes

@@ -23,6 +23,7 @@ from mixform.design import Design, Relation
 from mixform.design.reduce import is_within
 from mixform.errors import InferenceError
 from mixform.estimate import Control, Fit, estimate, resolve_control
+from mixform.estimate.known import require_estimated
 from mixform.estimate.refit import refit as refit_model
 from mixform.inference.likelihood import aic, bic
 from mixform.inference.related import same_relation
@@ -53,7 +54,6 @@ class _Component:
 
     @property
     def m(self) -> int:
-        """Number of levels with rows."""
         return len(np.unique(self.codes))
 
     @property
@@ -109,6 +109,8 @@ def compare(
         raise InferenceError(
             "Comparing takes at least two models.", hint="Write compare(m1, m2)."
         )
+    for fit in fits:
+        require_estimated(fit, "A likelihood-ratio test")
     names = [f"m{i + 1}" for i in range(len(fits))] if names is None else list(names)
     for fit, name in zip(fits[1:], names[1:], strict=True):
         _require_same_data(fits[0].design, fit.design, (names[0], name))
@@ -249,10 +251,8 @@ def _components(design: Design) -> list[_Component]:
             parts = [block.design[:, [c]] for c in range(block.k)]
         else:
             parts = [block.design]
-        out += [
-            _Component(codes=block.codes, design=d, relation=block.relation)
-            for d in parts
-        ]
+        r = block.relation
+        out += [_Component(codes=block.codes, design=d, relation=r) for d in parts]
     return out
 
 
