@@ -2,7 +2,7 @@
 
 from mixform import datasets
 from mixform._version import __version__ as __version__
-from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load
+from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load, scan
 from mixform.errors import (
     ConvergenceWarning,
     DesignError,
@@ -37,4 +37,5 @@ __all__ = [
     "genomic",
     "load",
     "precision",
+    "scan",
 ]

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+
 from mixform import lme4, storage
 from mixform.call import make_call, run, warn_of
 from mixform.estimate import Control
+from mixform.inference import scan as association
 from mixform.inference.resampling import bootstrap_test
 from mixform.inference.selection import comparison
 from mixform.report.bootstrap import Printed, printed_bootstrap_test
@@ -131,6 +134,26 @@ def bootstrap_lrt(
             progress=progress,
         )
     )
+
+
+def scan(model: Result, markers: object, *, by: str | None = None) -> pd.DataFrame:
+    """Test each marker as a fixed effect, given the fitted variances (EMMAX, P3D).
+
+    Parameters
+    ----------
+    markers : frame of genotypes, a column for each marker; a row for each row in the
+        model, or for each level of ``by``. Missing ones count as the marker's mean
+    by : grouping factor whose levels are the index of ``markers``
+
+    Returns
+    -------
+    frame : by marker, ``effect, se, t_value, p_value``
+
+    Raises
+    ------
+    InferenceError : no frame of numbers; a row or level without genotypes, named
+    """
+    return association.scan(model._fit, markers, by=by)
 
 
 def load(path: str | Path) -> Result:
