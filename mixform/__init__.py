@@ -14,6 +14,7 @@ from mixform.errors import (
     SolverError,
 )
 from mixform.estimate import Control
+from mixform.mme.matrix_level import MixedModelEquations
 from mixform.relationship import Pedigree, genomic, precision
 from mixform.result import Result
 
@@ -23,6 +24,7 @@ __all__ = [
     "DesignError",
     "FormulaError",
     "InferenceError",
+    "MixedModelEquations",
     "MixformError",
     "Pedigree",
     "RankDeficiencyWarning",
