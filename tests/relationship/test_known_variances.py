@@ -148,3 +148,5 @@ def test_what_is_about_estimated_variances_is_refused():
     for ask in (m.profile, m.influence, m.ranova, lambda: m.bootstrap(2)):
         with pytest.raises(InferenceError, match="were given"):
             ask()
+    with pytest.raises(InferenceError, match="were given"):
+        m.drop1(test="lrt")

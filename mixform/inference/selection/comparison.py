@@ -159,10 +159,9 @@ def refitted(fit: Fit, design: Design, method: str, control: Options = None) -> 
     ----------
     control : options of the search; None is the default with the model's backend
     """
-    options = Control(backend=fit.convergence.backend)
-    if control is not None:
-        options = resolve_control(control)
-    return estimate(design, method=method, control=options)
+    require_estimated(fit, "A refit")
+    given = Control(backend=fit.convergence.backend) if control is None else control
+    return estimate(design, method=method, control=resolve_control(given))
 
 
 def uncertified(fits: Iterable[tuple[str, Fit]]) -> list[str]:
