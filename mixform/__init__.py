@@ -2,7 +2,7 @@
 
 from mixform import datasets
 from mixform._version import __version__ as __version__
-from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load
+from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load, scan
 from mixform.errors import (
     ConvergenceWarning,
     DesignError,
@@ -14,6 +14,8 @@ from mixform.errors import (
     SolverError,
 )
 from mixform.estimate import Control
+from mixform.mme.matrix_level import MixedModelEquations
+from mixform.relationship import Pedigree, genomic, precision
 from mixform.result import Result
 
 __all__ = [
@@ -22,7 +24,9 @@ __all__ = [
     "DesignError",
     "FormulaError",
     "InferenceError",
+    "MixedModelEquations",
     "MixformError",
+    "Pedigree",
     "RankDeficiencyWarning",
     "Result",
     "SingularFitWarning",
@@ -32,5 +36,8 @@ __all__ = [
     "compare_lme4",
     "datasets",
     "fit",
+    "genomic",
     "load",
+    "precision",
+    "scan",
 ]

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+
 from mixform import lme4, storage
 from mixform.call import make_call, run, warn_of
 from mixform.errors import InferenceError
 from mixform.estimate import Control, Fit
+from mixform.inference import scan as association
 from mixform.inference.resampling import bootstrap_test
 from mixform.inference.selection import comparison
 from mixform.report.bootstrap import Printed, printed_bootstrap_test
@@ -27,6 +30,8 @@ def fit(
     contrasts: Mapping[str, object] | None = None,
     subset: object = None,
     missing: Literal["drop", "raise"] = "drop",
+    relationship: Mapping[str, object] | None = None,
+    varcomp: Mapping[str, object] | None = None,
     start: object = None,
     control: Control | Mapping[str, object] | None = None,
     progress: bool | None = None,
@@ -44,6 +49,11 @@ def fit(
     contrasts : factor -> "treatment", "sum", "helmert", "poly" or a matrix
     subset : boolean for each row, or a condition on the columns as a string
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
+    relationship : ``{"animal": ...}``, a `Pedigree`, table of animal, sire and dam,
+        covariance (frame with labels, `genomic`) or `precision` of all members;
+        ``iid(1 | animal)`` is independent all the same (permanent environment)
+    varcomp : known variances of all terms, held and not estimated:
+        ``{"animal": 20.0, "residual": 40.0}``, matrices for several coefficients
     start : theta (t,) to start from, as `Result.theta`
     control : options of the search, `Control` or a mapping of its fields
     progress : show a bar; None after a few seconds, if tqdm is installed
@@ -61,17 +71,10 @@ def fit(
     '9.0000'
     """
     call = make_call(
-        formula,
-        data,
-        method=method,
-        weights=weights,
-        offset=offset,
-        contrasts=contrasts,
-        subset=subset,
-        missing=missing,
-        start=start,
-        control=control,
-    )
+        formula, data, method=method, weights=weights, offset=offset,
+        contrasts=contrasts, subset=subset, missing=missing, relationship=relationship,
+        varcomp=varcomp, start=start, control=control,
+    )  # fmt: skip
     record = run(call, progress)
     warn_of(record)
     return Result(record, call)
@@ -132,6 +135,26 @@ def bootstrap_lrt(
             progress=progress,
         )
     )
+
+
+def scan(model: Result, markers: object, *, by: str | None = None) -> pd.DataFrame:
+    """Test each marker as a fixed effect, given the fitted variances (EMMAX, P3D).
+
+    Parameters
+    ----------
+    markers : frame of genotypes, a column for each marker; a row for each row in the
+        model, or for each level of ``by``. Missing ones count as the marker's mean
+    by : grouping factor whose levels are the index of ``markers``
+
+    Returns
+    -------
+    frame : by marker, ``effect, se, t_value, p_value``
+
+    Raises
+    ------
+    InferenceError : no frame of numbers; a row or level without genotypes, named
+    """
+    return association.scan(_fit_of(model), markers, by=by)
 
 
 def load(path: str | Path) -> Result:

@@ -36,9 +36,11 @@ from mixform.errors import (
     suggest,
 )
 from mixform.estimate import Control, Fit, estimate, resolve_control
+from mixform.estimate.known import solve_known
 from mixform.formula import formulaic_formula, parse_formula
 from mixform.formula.update import update_formula
 from mixform.progress import SearchProgress
+from mixform.relationship import resolve_relationship
 
 METHODS = ("REML", "ML")
 MISSING = ("drop", "raise")
@@ -53,8 +55,9 @@ class Call:
 
     Attributes
     ----------
-    formula, data, method, weights, offset, contrasts, subset, missing, start, control :
-        as given; nothing in them is shared with what the user may change later
+    formula, data, method, weights, offset, contrasts, subset, missing, relationship,
+        varcomp, start, control : as given; nothing in them is shared with what the
+        user may change later
     file : size and time of change (ns) of the file that ``data`` names, if it does
     """
 
@@ -66,6 +69,8 @@ class Call:
     contrasts: Mapping[str, object] | None = None
     subset: object = None
     missing: str = "drop"
+    relationship: Mapping[str, object] | None = None
+    varcomp: Mapping[str, object] | None = None
     start: object = None
     control: Control | Mapping[str, object] | None = None
     file: tuple[int, int] | None = None
@@ -101,6 +106,14 @@ class Call:
             new["formula"] = update_formula(self.formula, formula)
             if self.contrasts and "contrasts" not in changes:
                 new["contrasts"] = _still_used(self.contrasts, str(new["formula"]))
+            if self.relationship and "relationship" not in changes:
+                parsed = parse_formula(str(new["formula"]), tuple(STRUCTURES))
+                groups = {term.group_label for term in parsed.random}
+                new["relationship"] = {
+                    name: value
+                    for name, value in self.relationship.items()
+                    if name in groups
+                } or None
         old = {name: getattr(self, name) for name in known}
         changed = make_call(**cast("dict[str, Any]", old | new))
         # A file that was not named again must be the one that was read.
@@ -154,6 +167,8 @@ def run(call: Call, progress: bool | None = None) -> Fit:
     """
     design = design_of(call)
     control = resolve_control(call.control)
+    if call.varcomp is not None:
+        return solve_known(design, call.varcomp, method=call.method, control=control)
     with SearchProgress(progress) as bar:
         return estimate(
             design,
@@ -179,6 +194,7 @@ def design_of(call: Call) -> Design:
         contrasts=call.contrasts,
         subset=call.subset,
         missing=call.missing,
+        relationship=resolve_relationship(call.relationship),
     )
 
 
@@ -275,8 +291,8 @@ def _kept(value: object) -> Any:
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
         return {name: _kept(entry) for name, entry in items}
-    if isinstance(value, np.ndarray | pd.Series):
-        return cast("Vector | pd.Series", value).copy()
+    if isinstance(value, np.ndarray | pd.Series | pd.DataFrame):
+        return cast("Vector | pd.Series | pd.DataFrame", value).copy()
     if isinstance(value, Sequence) and not _is_text(value):
         return copy(cast("Sequence[object]", value))
     return value

@@ -8,4 +8,5 @@ from mixform.covariance.unstructured import Unstructured
 STRUCTURES: dict[str, Structure] = {
     "us": Unstructured(),
     "diag": Diagonal(),
+    "iid": Unstructured("iid"),  # levels independent, whatever their relationship
 }

@@ -14,11 +14,18 @@ from mixform.covariance.structure import semidefinite_cholesky
 
 
 class Unstructured:
-    """All variances and covariances free: t = k (k + 1) / 2."""
+    """All variances and covariances free: t = k (k + 1) / 2.
 
-    name = "us"
+    Attributes
+    ----------
+    name : as written in front of the bracket
+    """
+
     scales_columns = True
     couples = True
+
+    def __init__(self, name: str = "us") -> None:
+        self.name = name
 
     def n_parameters(self, k: int) -> int:
         return k * (k + 1) // 2

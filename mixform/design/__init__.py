@@ -8,4 +8,5 @@ from mixform.design.build import build_design as build_design
 from mixform.design.contrasts import CONTRASTS as CONTRASTS
 from mixform.design.fixed import FixedPart as FixedPart
 from mixform.design.random import RandomBlock as RandomBlock
+from mixform.design.random import Relation as Relation
 from mixform.design.record import Design as Design

@@ -21,7 +21,16 @@ from mixform.design.model_matrix import (
     find_name,
     variables_of,
 )
-from mixform.design.random import RandomBlock, check_blocks, group_levels, joined_labels
+from mixform.design.random import (
+    RandomBlock,
+    Relation,
+    check_blocks,
+    group_levels,
+    joined_labels,
+    member_codes,
+    relation_of,
+    require_grouping,
+)
 from mixform.design.record import Design
 from mixform.design.response import check_response, check_weights
 from mixform.design.rows import complete_rows, listed, require_rows, subset_rows, take
@@ -38,6 +47,7 @@ def build_design(
     contrasts: object = None,
     subset: object = None,
     missing: str = "drop",
+    relationship: Mapping[str, Relation] | None = None,
 ) -> Design:
     """Apply the formula to the data.
 
@@ -49,6 +59,7 @@ def build_design(
     contrasts : factor -> name or matrix
     subset : boolean values, or an expression in the columns (pandas ``eval``)
     missing : "drop" or "raise"
+    relationship : grouping column -> relation of its levels
 
     Raises
     ------
@@ -58,7 +69,9 @@ def build_design(
     table = Table(data)
     if len(table) == 0:
         raise DesignError("The data have no rows.", hint="Check how they were read.")
-    return _Builder(formula, table).build(
+    relationship = relationship or {}
+    require_grouping(list(relationship), formula.random)
+    return _Builder(formula, table, relationship).build(
         weights=weights,
         offset=offset,
         contrasts=contrasts,
@@ -88,8 +101,11 @@ class _Columns:
 class _Builder:
     """Holds the table and the parts of the formula while a design is made."""
 
-    def __init__(self, formula: ModelFormula, table: Table) -> None:
+    def __init__(
+        self, formula: ModelFormula, table: Table, relationship: Mapping[str, Relation]
+    ) -> None:
         self.formula = formula
+        self.relationship = relationship
         self.table = table
         self.response = formulaic_formula(formula.response.code + " - 1")
         self.fixed = self._part(formula.fixed.code)
@@ -335,6 +351,10 @@ class _Builder:
         blocks: list[RandomBlock] = []
         for term, part in zip(self.formula.random, coded.random, strict=True):
             codes, pieces = group_levels([groups[n] for n in term.group], term.group)
+            relation = relation_of(term, self.relationship)
+            if relation is not None:
+                codes = member_codes(codes, pieces[0], relation, term.group_label)
+                pieces = (relation.labels,)
             blocks.append(
                 RandomBlock(
                     term=term,
@@ -344,6 +364,7 @@ class _Builder:
                     codes=codes,
                     design=np.ones((len(codes), 1)) if part is None else part.values,
                     coded=part,
+                    relation=relation,
                 )
             )
         return tuple(blocks)

@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array
 
-from mixform._typing import Codes, Matrix
+from mixform._typing import Codes, Matrix, Vector
 from mixform.design.frame import factorize
 from mixform.design.model_matrix import Coded
-from mixform.errors import DesignError
+from mixform.errors import DesignError, suggest
 from mixform.formula import RandomTerm
+
+#: The structure whose levels are independent, whatever is known of their relationship.
+INDEPENDENT = "iid"
+
+
+class Relation(Protocol):
+    """A known covariance A of the levels of a grouping factor, its members."""
+
+    @property
+    def labels(self) -> pd.Index:
+        """Members, (m,)."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What it is, in words."""
+        ...
+
+    @property
+    def precision(self) -> Any:
+        """A^-1, (m, m) sparse, in the order of the labels."""
+        ...
+
+    @property
+    def logdet(self) -> float:
+        """log|A|."""
+        ...
+
+    @property
+    def diagonal(self) -> Vector:
+        """Diagonal of A, (m,)."""
+        ...
+
+    def times(self, x: Matrix) -> Matrix:
+        """Return A x for x (m, c)."""
+        ...
+
+    def half(self, x: Matrix) -> Matrix:
+        """Return L x for x (m, c), with L L' = A."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,6 +73,7 @@ class RandomBlock:
     codes : (n,) level of each row
     design : (n, k) coefficients' covariates
     coded : the model matrix behind ``design``; None for a plain intercept
+    relation : of the levels, which are all its members; None if they are independent
     """
 
     term: RandomTerm
@@ -41,6 +83,7 @@ class RandomBlock:
     codes: Codes
     design: Matrix
     coded: Coded | None
+    relation: Relation | None = None
 
     @property
     def m(self) -> int:
@@ -85,6 +128,57 @@ def group_levels(
     return codes.astype(np.int64, copy=False), tuple(pieces)
 
 
+def member_codes(
+    codes: Codes, levels: pd.Index, relation: Relation, name: str
+) -> Codes:
+    """Return the member (n,) of each row.
+
+    Raises
+    ------
+    DesignError : a level is not among the members
+    """
+    places = relation.labels.get_indexer(levels)
+    unknown = levels[places < 0]
+    if len(unknown):
+        more = ", ..." if len(unknown) > 5 else ""
+        shown = ", ".join(map(repr, unknown[:5])) + more
+        raise DesignError(
+            f"{len(unknown)} of {len(levels)} levels of {name!r} are not in its "
+            f"relationship: {shown}.",
+            hint="Add them to it, or leave their rows out.",
+        )
+    return places[codes].astype(np.int64, copy=False)
+
+
+def relation_of(
+    term: RandomTerm, relationship: Mapping[str, Relation]
+) -> Relation | None:
+    """Return the relation of a term's levels, None where they are independent."""
+    if term.structure == INDEPENDENT:
+        return None
+    return relationship.get(term.group_label)
+
+
+def require_grouping(names: Sequence[str], terms: Sequence[RandomTerm]) -> None:
+    """Refuse relationships of what is no grouping factor by itself.
+
+    Raises
+    ------
+    DesignError : named, with a suggestion
+    """
+    groups = [
+        term.group[0]
+        for term in terms
+        if len(term.group) == 1 and term.structure != INDEPENDENT
+    ]
+    for name in names:
+        if name not in groups:
+            raise DesignError(
+                f"relationship names {name!r}, which no random term is grouped by.",
+                hint=suggest(name, groups, "Grouping factors"),
+            )
+
+
 def joined_labels(pieces: Sequence[pd.Index]) -> pd.Index:
     """Return the label of each level, ``a:b`` for crossed columns."""
     if len(pieces) == 1:
@@ -112,6 +206,18 @@ def level_labels(levels: pd.Index) -> pd.Index:
     return pd.Index(labels, dtype=object)
 
 
+def block_labels(blocks: Sequence[RandomBlock]) -> tuple[str, ...]:
+    """Return a unique label for each random term: its group, numbered if repeated."""
+    names = [block.term.group_label for block in blocks]
+    labels: list[str] = []
+    for j, name in enumerate(names):
+        label, number = name, names[:j].count(name)
+        while number and label in {*names, *labels}:
+            label, number = f"{name}.{number}", number + 1
+        labels.append(label)
+    return tuple(labels)
+
+
 def check_blocks(blocks: Sequence[RandomBlock], source: str) -> None:
     """Refuse terms that no data could tell apart.
 
@@ -120,7 +226,7 @@ def check_blocks(blocks: Sequence[RandomBlock], source: str) -> None:
     DesignError : no coefficients; one level only; a coefficient of one group in two
         terms
     """
-    seen: dict[tuple[frozenset[str], str], RandomBlock] = {}
+    seen: dict[tuple[frozenset[str], str, bool], RandomBlock] = {}
     for block in blocks:
         label = block.term.group_label
         if block.k == 0:
@@ -138,7 +244,7 @@ def check_blocks(blocks: Sequence[RandomBlock], source: str) -> None:
                 hint="Drop the term, or check whether rows were lost to missing data.",
             )
         for name in block.columns:
-            key = (frozenset(block.term.group), name)
+            key = (frozenset(block.term.group), name, block.relation is None)
             if key in seen:
                 other = seen[key].term.source
                 raise DesignError(

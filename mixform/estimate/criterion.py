@@ -236,7 +236,8 @@ def average_information(evaluation: Evaluation, theta: Vector) -> Matrix:
     because the criterion is -2 log L.
     """
     problem = evaluation.problem
-    H = problem.equations.level_products(dSigma(evaluation, theta), evaluation.ZtRinve)
+    related = problem.times_A(evaluation.ZtRinve)
+    H = problem.equations.level_products(dSigma(evaluation, theta), related)
     ZtZ_H = problem.equations.ZtZ_dot(H)
     F_u = problem.equations.Lambda_dot(evaluation.T, ZtZ_H, transpose=True)
     quadratic = H.T @ ZtZ_H - F_u.T @ evaluation.factor.solve(F_u)

@@ -55,6 +55,7 @@ class Fit:
     criterion : -2 log (restricted) likelihood, constants included
     certificate, convergence : of the optimum
     singular_terms : positions of the blocks with singular covariance
+    known : the variances were given, not estimated
     """
 
     design: Design
@@ -72,6 +73,7 @@ class Fit:
     certificate: Certificate
     convergence: Convergence
     singular_terms: tuple[int, ...]
+    known: bool = False
 
     @property
     def n(self) -> int:
@@ -80,7 +82,9 @@ class Fit:
 
     @property
     def n_parameters(self) -> int:
-        """Parameters counted as lme4 does: beta, theta and sigma."""
+        """Estimated parameters counted as lme4 does: beta, theta and sigma."""
+        if self.known:
+            return len(self.beta)
         return len(self.beta) + len(self.theta) + 1
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixform._typing import Matrix
 from mixform.covariance import Structure
-from mixform.design import Design
+from mixform.design import Design, RandomBlock
 from mixform.errors import DesignError
 from mixform.mme import ZBlock
 
@@ -81,6 +81,32 @@ def require_outside_X(blocks: Sequence[ZBlock], ZtX: Matrix, design: Design) -> 
                 hint=f"Take {own.term.group_label!r} out of the fixed part, or drop "
                 "the random term.",
             )
+
+
+def require_not_residual(block: ZBlock, term: RandomBlock, design: Design) -> None:
+    """Refuse related levels whose rows are no more related than residuals are.
+
+    Z A Z' times a random vector is a multiple of it, almost surely, only if the matrix
+    is a multiple of the identity. Terms with one coefficient only.
+    """
+    assert term.relation is not None, "for related levels"
+    if block.k > 1:
+        return
+    x = np.random.default_rng(0).standard_normal(len(block.codes))
+    z = block.design[:, 0]
+    sums: Matrix = np.zeros((block.m, 1))
+    np.add.at(sums[:, 0], block.codes, z * x)
+    ZAZx = z * term.relation.times(sums)[block.codes, 0]
+    rest = ZAZx - (ZAZx @ x) / (x @ x) * x
+    if float(rest @ rest) > 1e-16 * float(ZAZx @ ZAZx):
+        return
+    raise DesignError(
+        f"In the data no two levels of {term.term.group_label!r} are related, and each "
+        "has one row: its variance cannot be told from the residual variance.",
+        formula=design.formula.source,
+        span=term.term.span,
+        hint="Drop the term, or check the labels of the relationship.",
+    )
 
 
 def require_identified(

@@ -14,11 +14,12 @@ import numpy as np
 
 from mixform._typing import Matrix, Vector
 from mixform.covariance import STRUCTURES, Structure
-from mixform.design import Design
+from mixform.design import Design, Relation
 from mixform.errors import DesignError
 from mixform.estimate.identification import (
     LEAST_VARIATION,
     require_identified,
+    require_not_residual,
     require_outside_X,
     require_size,
     require_variation,
@@ -49,6 +50,8 @@ class Problem:
     Z_scales : for each block C (k, k), lower triangular, with (user's design row) =
         C' (scaled row): T of the user's coefficients is C^-1 T
     projection : (p,) Q'y, what was taken out of y
+    relations : for each block the relation of its levels, None if independent; empty
+        if all are
     """
 
     n: int
@@ -65,6 +68,19 @@ class Problem:
     y_scale: float
     Z_scales: tuple[Matrix, ...]
     projection: Vector
+    relations: tuple[Relation | None, ...] = ()
+
+    def times_A(self, array: Matrix) -> Matrix:
+        """Return P^-1 times an array (q, ...): the covariance A of related levels."""
+        if not self.relations:
+            return array
+        parts = split_blocks(array, self.blocks)
+        return np.concatenate(
+            [
+                times_relation(relation, part).reshape(-1, *array.shape[1:])
+                for relation, part in zip(self.relations, parts, strict=True)
+            ]
+        )
 
     @property
     def ZtX(self) -> Matrix:
@@ -162,8 +178,14 @@ def scale_responses(design: Design, Y: Matrix) -> Responses:
     )
 
 
-def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Problem:
+def build_problem(
+    design: Design, *, reml: bool, backend: str = "auto", known: bool = False
+) -> Problem:
     """Scale the design and form its cross-products, once.
+
+    Parameters
+    ----------
+    known : the variances are given, and need not be told from each other
 
     Raises
     ------
@@ -180,11 +202,16 @@ def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Probl
     sizes = [s.n_parameters(b.k) for s, b in zip(structures, blocks, strict=True)]
     ends = np.cumsum([0, *sizes]).tolist()
     for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
+        if known:
+            break
         if block.precision is None and block.m * block.k >= n:
             require_identified(block, structure, design, term.term.span)
+        elif term.relation is not None:
+            require_not_residual(block, term, design)
     equations = build_equations(blocks, backend)
     ZtW = equations.Zt_dot(np.column_stack([design.fixed.Q, response.rest]))
-    require_outside_X(blocks, ZtW[:, :p], design)
+    if not known:
+        require_outside_X(blocks, ZtW[:, :p], design)
     return Problem(
         n=n,
         p=p,
@@ -196,11 +223,28 @@ def build_problem(design: Design, *, reml: bool, backend: str = "auto") -> Probl
         ZtW=ZtW,
         yty=float(response.rest[:, 0] @ response.rest[:, 0]),
         logdet_R=0.0 if weights is None else -float(np.log(weights).sum()),
-        logdet_P=0.0,
+        logdet_P=-sum(
+            block.k * block.relation.logdet
+            for block in design.blocks
+            if block.relation is not None
+        ),
         y_scale=float(response.y_scale[0]),
         Z_scales=Z_scales,
         projection=response.projection[:, 0],
+        relations=_relations(design),
     )
+
+
+def _relations(design: Design) -> tuple[Relation | None, ...]:
+    relations = tuple(block.relation for block in design.blocks)
+    return () if all(relation is None for relation in relations) else relations
+
+
+def times_relation(relation: Relation | None, part: Matrix) -> Matrix:
+    """Return A times an array (m, ...) over the levels of one block."""
+    if relation is None:
+        return part
+    return relation.times(part.reshape(len(part), -1)).reshape(part.shape)
 
 
 def with_response(problem: Problem, design: Design) -> Problem:
@@ -264,7 +308,10 @@ def _scaled_blocks(
         if structure.couples and structure.scales_columns and block.k > 1:
             values, mixing = _orthogonalize(values)
             C = mixing * scale
-        blocks.append(ZBlock(codes=block.codes, design=values, m=block.m))
+        related = None if block.relation is None else block.relation.precision
+        blocks.append(
+            ZBlock(codes=block.codes, design=values, m=block.m, precision=related)
+        )
         scales.append(C)
     return tuple(blocks), tuple(scales)
 

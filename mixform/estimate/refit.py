@@ -16,6 +16,7 @@ from mixform._typing import Vector
 from mixform.design import Design
 from mixform.errors import DesignError
 from mixform.estimate.fit import Fit
+from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import Problem, with_response
 from mixform.estimate.reml import (
     SMALL,
@@ -57,6 +58,7 @@ def refit(
     DesignError : y is of another length, not numeric, not finite, or leaves nothing to
         estimate
     """
+    require_estimated(fit, "A refit")
     problem, design = fit.evaluation.problem, fit.design
     method = method or fit.method
     if y is not None:

@@ -110,4 +110,17 @@ def approximate(fit: Fit, ddf: str) -> Approximation:
         raise InferenceError(
             f"Unknown ddf {ddf!r}.", hint=suggest(str(ddf), DDF, "Methods")
         )
+    if fit.known:
+        require_not_adjusted(name)
+        return _asymptotic(fit)
     return DDF[name](fit)
+
+
+def require_not_adjusted(name: str) -> None:
+    """Refuse to adjust for the estimation of variances that were given."""
+    if name == "kenward-roger":
+        raise InferenceError(
+            "Kenward-Roger adjusts for variances being estimated; those of this fit "
+            "were given.",
+            hint="Leave ddf= out: tests are exact normal and chi-square tests.",
+        )

@@ -28,6 +28,7 @@ from mixform.errors import InferenceError
 from mixform.estimate import Fit
 from mixform.estimate.criterion import Evaluation
 from mixform.estimate.problem import Problem, split_blocks
+from mixform.inference.related import require_unrelated
 from mixform.mme import few_threads
 from mixform.mme.backends import require_memory
 
@@ -132,6 +133,7 @@ def kenward_roger(fit: Fit) -> KenwardRoger:
             "Kenward-Roger's approximation is derived for REML; this fit is by ML.",
             hint='Fit with method="REML", or use ddf="satterthwaite".',
         )
+    require_unrelated(fit, "Kenward-Roger's approximation", 'Use ddf="satterthwaite".')
     here = fit.evaluation
     problem = here.problem
     with few_threads(problem.equations):

@@ -219,6 +219,8 @@ def _read(
         weights = table.weights() if observed else None
     if not observed:
         return found
+    for j in absent:
+        _require_independent(fit, j)
     return replace(found, rows=_new_observations(found.rows, covariates, weights))
 
 
@@ -252,6 +254,8 @@ def _predict_new(
         new = codes < 0
         if new_levels == "raise":
             _require_known(fit, j, labels[new])
+        elif new_levels == "population" and new.any():
+            _require_member(fit, j, labels[new])
         effects = fit.b[j][np.where(new, 0, codes)]
         effects[new] = 0.0 if new_levels == "population" else np.nan
         estimate = estimate + np.einsum("ij,ij->i", design, effects)
@@ -291,6 +295,26 @@ def _require_known(fit: Fit, j: int, unseen: pd.Index) -> None:
             f"{fit.design.blocks[j].term.group_label!r}, which the fit has not seen.",
             hint='Use new_levels="population" to predict with its expectation, '
             "or random=False.",
+        )
+
+
+def _require_member(fit: Fit, j: int, unseen: pd.Index) -> None:
+    block = fit.design.blocks[j]
+    if block.relation is not None:
+        raise InferenceError(
+            f"{unseen[0]!r} is not in the relationship of {block.term.group_label!r}, "
+            "so how it is related to the others is not known.",
+            hint='Add it to the relationship and fit again, or use new_levels="nan".',
+        )
+
+
+def _require_independent(fit: Fit, j: int) -> None:
+    block = fit.design.blocks[j]
+    if block.relation is not None:
+        raise InferenceError(
+            f"A new observation of an unknown {block.term.group_label!r} has no "
+            "variance: it depends on the member of the relationship.",
+            hint='Use random=True, or interval="confidence".',
         )
 
 

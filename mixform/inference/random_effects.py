@@ -60,17 +60,19 @@ def ranef(fit: Fit, *, pev: bool = False, reliability: bool = False) -> pd.DataF
     Parameters
     ----------
     pev : add Var(b^ - b), which knows that beta is estimated
-    reliability : add 1 - pev / Var(b), the squared correlation of b^ and b
+    reliability : add 1 - pev / Var(b), the squared correlation of b^ and b, where
+        Var(b) of a related level i is A_ii times the variance of the term; and its
+        root, the accuracy
 
     Returns
     -------
-    frame : ``grp, term, level, estimate, se``, and ``pev``, ``reliability`` if asked
-        for; term by term, coefficient by coefficient, levels in order. se is the
-        conditional standard deviation, given beta. reliability is NaN where the
-        variance is zero.
+    frame : ``grp, term, level, estimate, se``, and ``pev``, or ``reliability`` and
+        ``accuracy`` if asked for; term by term, coefficient by coefficient, levels in
+        order. se is the conditional standard deviation, given beta. reliability is NaN
+        where the variance is zero.
     """
     names = ["grp", "term", "level", "estimate", "se"]
-    names += ["pev"] * pev + ["reliability"] * reliability
+    names += ["pev"] * pev + ["reliability", "accuracy"] * reliability
     errors: tuple[Stack | None, ...] = (None,) * len(fit.b)
     if pev or reliability:
         errors = prediction_error_variances(fit)
@@ -84,13 +86,17 @@ def ranef(fit: Fit, *, pev: bool = False, reliability: bool = False) -> pd.DataF
         covariances(fit),
         strict=True,
     ):
+        A_ii = 1.0 if block.relation is None else block.relation.diagonal
         for c, name in enumerate(block.columns):
             columns = {"grp": label, "term": name, "level": block.levels}
             columns |= {"estimate": b[:, c], "se": np.sqrt(variance[:, c, c])}
             if error is not None:
                 columns["pev"] = error[:, c, c]
                 prior = Sigma[c, c] if Sigma[c, c] > 0.0 else np.nan
-                columns["reliability"] = 1.0 - error[:, c, c] / prior
+                share = 1.0 - error[:, c, c] / (A_ii * prior)
+                columns["reliability"] = share
+                # Without information it is zero, or a rounding error below.
+                columns["accuracy"] = np.sqrt(np.where(share < 0.0, 0.0, share))
             frames.append(pd.DataFrame(columns)[names])
     if not frames:
         return pd.DataFrame(columns=names)

@@ -17,6 +17,7 @@ from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
 from mixform.estimate.criterion import chain_to_theta, dSigma, evaluate
+from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import split_blocks
 from mixform.mme import few_threads
 
@@ -66,6 +67,7 @@ def variance_model(fit: Fit) -> VarianceModel:
     On the scaled problem; sigma there is in units of the user's sigma, so that phi's
     last entry is 1 at the estimate.
     """
+    require_estimated(fit, "The covariance of the variance parameters")
     with few_threads(fit.evaluation.problem.equations):
         information = _observed_information(fit)
     values, vectors = np.linalg.eigh(information)
@@ -90,9 +92,10 @@ def _dV_beta(fit: Fit) -> Stack:
     to_beta = half @ here.R_inverse.T  # (p, p): R^-1 (X'V^-1X)^-1
     parts: list[Stack] = []
     K = split_blocks(here.ZtVinvX, problem.blocks)
-    for stack, K_j in zip(dSigma(here, fit.scaled_theta), K, strict=True):
-        # (m, k, p): sum over levels of K_l' dSigma K_l
-        sums = np.tensordot(K_j, K_j, axes=(0, 0))  # (k, p, k, p)
+    A_K = split_blocks(problem.times_A(here.ZtVinvX), problem.blocks)
+    for stack, K_j, A_K_j in zip(dSigma(here, fit.scaled_theta), K, A_K, strict=True):
+        # (m, k, p): sum over related levels of K_l' A_lm dSigma K_m
+        sums = np.tensordot(K_j, A_K_j, axes=(0, 0))  # (k, p, k, p)
         parts.append(np.einsum("tab,apbq->tpq", stack, sums, optimize=True))
     p = problem.p
     inner = np.concatenate([*parts, np.empty((0, p, p))])[fit.interior]

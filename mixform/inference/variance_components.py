@@ -6,19 +6,13 @@ import numpy as np
 import pandas as pd
 
 from mixform._typing import Matrix
+from mixform.design import random
 from mixform.estimate import Fit
 
 
 def block_labels(fit: Fit) -> tuple[str, ...]:
     """Return a unique label for each random term: its group, numbered if repeated."""
-    names = [block.term.group_label for block in fit.design.blocks]
-    labels: list[str] = []
-    for j, name in enumerate(names):
-        label, number = name, names[:j].count(name)
-        while number and label in {*names, *labels}:
-            label, number = f"{name}.{number}", number + 1
-        labels.append(label)
-    return tuple(labels)
+    return random.block_labels(fit.design.blocks)
 
 
 def covariances(fit: Fit) -> tuple[Matrix, ...]:

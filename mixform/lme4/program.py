@@ -24,7 +24,7 @@ from mixform.formula import formulaic_formula, readable
 from mixform.lme4.spelling import Speller, r_column, r_matrix, r_name, r_string
 
 #: Structures of the coefficients of a random term that lme4 has.
-STRUCTURES = ("us", "diag")
+STRUCTURES = ("us", "diag", "iid")
 
 #: Factors with at most so many levels are written with them.
 LISTED = 200
@@ -194,6 +194,11 @@ class _RandomText:
 def _random_terms(j: int, block: RandomBlock, speller: Speller) -> _RandomText:
     """Return random term j; independent effects as a term for each."""
     group = ":".join(map(r_name, block.term.group))
+    if block.relation is not None:
+        raise InferenceError(
+            f"lme4 has no relationship of levels, of {block.term.source}.",
+            hint="Compare a model without relationship=.",
+        )
     if block.term.structure not in STRUCTURES:
         raise InferenceError(
             f"lme4 has no structure {block.term.structure!r}, of {block.term.source}.",
@@ -202,7 +207,7 @@ def _random_terms(j: int, block: RandomBlock, speller: Speller) -> _RandomText:
     if block.coded is None:
         return _RandomText(texts=[f"(1 | {group})"], columns={})
     terms = _terms(block.coded)
-    if block.term.structure == "us" or block.k == 1:
+    if block.term.structure != "diag" or block.k == 1:
         return _RandomText(texts=[f"({_sum(terms, speller)} | {group})"], columns={})
     if len(terms) == block.k:
         texts = [

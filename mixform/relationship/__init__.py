@@ -3,3 +3,6 @@
 from mixform.relationship.genomic import Genomic as Genomic
 from mixform.relationship.genomic import genomic as genomic
 from mixform.relationship.pedigree import Pedigree as Pedigree
+from mixform.relationship.relation import Precision as Precision
+from mixform.relationship.relation import precision as precision
+from mixform.relationship.relation import resolve_relationship as resolve_relationship

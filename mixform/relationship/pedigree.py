@@ -159,6 +159,12 @@ class Pedigree:
         self._loop("down")(self.sire, self.dam, out)
         return out
 
+    def times_root(self, x: Matrix) -> Matrix:
+        """Return T D^1/2 x for x (m, c): its covariance is A if that of x is I."""
+        out = np.sqrt(self._d)[:, None] * x
+        self._loop("down")(self.sire, self.dam, out)
+        return out
+
     def _inbreeding(self, sizes: Codes) -> tuple[Vector, Vector]:
         """Return F (m,) and within-family variances d (m,), generation by generation.
 

@@ -84,7 +84,8 @@ def _heading(fit: Fit, approximation: Approximation) -> str:
 def _title(approximation: Approximation) -> str:
     if approximation.title in NAMESAKES:
         return f"t-tests use {approximation.title}'s method"
-    return f"Tests: {approximation.title}"
+    title = approximation.title
+    return f"{title[0].upper()}{title[1:]}"
 
 
 def _criterion(fit: Fit) -> list[Section]:
@@ -198,7 +199,16 @@ def fit_notes(fit: Fit) -> list[str]:
         for block in design.blocks
         if block.term.structure == "diag" and block.k > 1
     ]
-    notes += [_singular_note(fit, j) for j in fit.singular_terms]
+    if fit.known:
+        notes.append(f"{fit.convergence.message}.")
+    notes += [
+        f"{block.term.group_label}: {block.relation.description}, "
+        f"{len(np.unique(block.codes))} with records."
+        for block in design.blocks
+        if block.relation is not None
+    ]
+    if not fit.known:
+        notes += [_singular_note(fit, j) for j in fit.singular_terms]
     if not fit.convergence.converged:
         notes.append(f"{fit.convergence.message}.")
     return notes

@@ -21,6 +21,7 @@ from mixform.errors import MixformError, MixformWarning
 from mixform.estimate import Control, Fit, resolve_control
 from mixform.estimate.certificate import Certificate
 from mixform.estimate.criterion import evaluate
+from mixform.estimate.known import solve_known
 from mixform.estimate.problem import build_problem
 from mixform.estimate.reml import record, scaled_start
 from mixform.mme import few_threads
@@ -31,6 +32,7 @@ from mixform.storage.columns import (
     restore_index,
     restore_series,
 )
+from mixform.storage.related import describe_relationship, restore_relationship
 
 #: By how much the criterion of a fit that is read may differ from the one stored.
 TOLERANCE = 1e-6
@@ -117,6 +119,8 @@ def load(path: str | Path) -> tuple[Fit, Call]:
 def _fit_at(design: Design, call: Call, header: Mapping[str, Any]) -> Fit:
     """Solve at the stored theta; how the search ended is as stored."""
     control = resolve_control(call.control)
+    if call.varcomp is not None:
+        return solve_known(design, call.varcomp, method=call.method, control=control)
     problem = build_problem(design, reml=call.method == "REML", backend=control.backend)
     theta = scaled_start(problem, header["estimates"]["theta"])
     ended = header["convergence"]
@@ -229,6 +233,10 @@ def _describe_call(call: Call, arrays: Arrays) -> dict[str, Any]:
             factor: _describe_argument(contrast, arrays)
             for factor, contrast in call.contrasts.items()
         },
+        "relationship": describe_relationship(call.relationship, arrays),
+        "varcomp": None
+        if call.varcomp is None
+        else {n: np.asarray(v).tolist() for n, v in call.varcomp.items()},
         "control": {n: v for n, v in options.items() if v != getattr(usual, n)},
     }
 
@@ -256,6 +264,8 @@ def _restore_call(header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> 
         missing=given["missing"],
         contrasts=contrasts,
         control=given["control"] or None,
+        varcomp=given.get("varcomp"),
+        relationship=restore_relationship(given.get("relationship"), arrays),
         **{
             name: _restore_argument(given[name], arrays)
             for name in ("weights", "offset", "subset")

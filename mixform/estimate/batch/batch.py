@@ -19,6 +19,7 @@ from mixform.estimate.batch.boundary import near_boundary, settle_zeros
 from mixform.estimate.batch.layout import Layout, build_layout
 from mixform.estimate.batch.search import BatchSearch, minimize_batch
 from mixform.estimate.fit import Fit
+from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import (
     Problem,
     Responses,
@@ -92,6 +93,7 @@ class Refitter:
         *,
         start: Sequence[Matrix] | None = None,
     ) -> None:
+        require_estimated(fit, "A refit")
         self.fit = fit
         self.control = control or Control()
         self.problem = fit.evaluation.problem

@@ -22,6 +22,7 @@ from mixform.design import Design
 from mixform.design.fixed import orthonormalize
 from mixform.errors import DesignError, InferenceError, SolverError, suggest
 from mixform.estimate import Control, Fit, resolve_control
+from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import build_problem, split_blocks
 from mixform.estimate.refit import search_from
 from mixform.estimate.reml import record, scaled_start
@@ -36,6 +37,7 @@ from mixform.inference.diagnostics.deletion import (
 )
 from mixform.inference.diagnostics.grouping import Grouping, grouping
 from mixform.inference.diagnostics.vcfun import component_labels
+from mixform.inference.related import require_unrelated
 from mixform.inference.variance_components import block_labels, varcorr
 from mixform.progress import Progress
 
@@ -122,6 +124,11 @@ def influence(
     """
     if len(fit.beta) == 0:
         raise InferenceError("Influence needs a fixed effect; the model has none.")
+    require_estimated(fit, "Influence")
+    if group is not None and not refit:
+        require_unrelated(
+            fit, "Influence of groups", "Use refit=True, or leave out single rows."
+        )
     groups = _groups(fit, group)
     if groups.m < 2:
         raise InferenceError(
@@ -164,6 +171,7 @@ def ranef_without(fit: Fit, group: object, level: object) -> pd.DataFrame:
     here, blocks = fit.evaluation, fit.design.blocks
     if not blocks:
         raise InferenceError("The model has no random effects.")
+    require_unrelated(fit, "ranef_without")
     groups = grouping(fit, group)
     found = np.flatnonzero([str(label) == str(level) for label in groups.labels])
     if len(found) == 0:

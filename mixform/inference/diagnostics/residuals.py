@@ -22,6 +22,7 @@ import pandas as pd
 from mixform._typing import Vector
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
+from mixform.estimate.known import require_estimated
 from mixform.inference.leverage import leverage
 from mixform.inference.prediction import fitted, scaled_residuals
 
@@ -80,11 +81,17 @@ def marginal_variances(fit: Fit) -> Vector:
 
 
 def random_variances(fit: Fit) -> list[Vector]:
-    """Return for each random term z'Sigma z of each row, (n,), units of y^2."""
+    """Return for each random term the variance of z'b of each row, (n,), units of y^2.
+
+    z'Sigma z, times A_ii of a related level i.
+    """
     out: list[Vector] = []
     for block, T in zip(fit.design.blocks, fit.T, strict=True):
         half = block.design @ T
-        out.append(fit.sigma**2 * np.einsum("ij,ij->i", half, half))
+        variance = fit.sigma**2 * np.einsum("ij,ij->i", half, half)
+        if block.relation is not None:
+            variance *= block.relation.diagonal[block.codes]
+        out.append(variance)
     return out
 
 
@@ -130,6 +137,7 @@ def _conditional(fit: Fit, kind: str) -> Vector:
         return scaled / np.sqrt(rest)
     # Without row i, r^2 falls by e_i^2 / (1 - h_i), in a mixed model as in least
     # squares: P without a row is P - P_i P_i' / P_ii.
+    require_estimated(fit, "A deleted residual")
     residual_df = fit.evaluation.problem.residual_df
     with np.errstate(divide="ignore", invalid="ignore"):
         sigma2 = (residual_df - scaled**2 / rest) / (residual_df - 1)

@@ -28,6 +28,7 @@ from mixform.inference.contrast_tests import HypothesisTest, joint_test, t_tests
 from mixform.inference.diagnostics.deletion import Rows, row_parts
 from mixform.inference.diagnostics.grouping import Grouping, grouping
 from mixform.inference.estimability import read_contrast, require_estimable
+from mixform.inference.related import require_unrelated
 from mixform.progress import Progress
 
 KINDS = ("CR0", "CR2")
@@ -282,6 +283,7 @@ def _require_small(largest: int, groups: Grouping) -> None:
 
 def _clusters(fit: Fit, cluster: object) -> Grouping:
     """Return the clusters; V must be zero between them."""
+    require_unrelated(fit, "A robust covariance")
     blocks = fit.design.blocks
     labels = [block.term.group_label for block in blocks]
     if cluster is None:

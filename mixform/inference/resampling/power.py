@@ -34,6 +34,7 @@ from mixform.inference.estimability import read_contrast, require_estimable
 from mixform.inference.hypotheses import hypotheses, term_space
 from mixform.inference.intervals import require_alpha
 from mixform.inference.new_rows import NewRows
+from mixform.inference.related import require_unrelated
 from mixform.inference.resampling.bootstrap import parameter_names, parameter_values
 from mixform.inference.resampling.bootstrap_test import RatioMeasure
 from mixform.inference.resampling.replication import (
@@ -348,6 +349,7 @@ def _fixed_part(X: Matrix, design: Design, names: Sequence[str] = ()) -> FixedPa
 
 def _fit_of(fit: Fit, newdata: object, truth: Parameters, seed: object) -> Fit:
     """Return a fit of one response drawn on the design of new data."""
+    require_unrelated(fit, "Power on new data")
     rows = NewRows(fit, newdata, range(len(fit.design.blocks)))
     if not rows.n:
         raise InferenceError("The new data have no complete row.")

@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from mixform._typing import AnyArray, Matrix, Vector
+from mixform.design import Relation
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
 from mixform.inference.new_rows import NewRows
@@ -50,11 +51,23 @@ class DrawnTerm:
     Z : (n, m * k) sparse
     T : (k, k), Var(b of a level) = T T'
     kept : (m, k) effects that are not drawn; NaN for those that are
+    relation : of the levels; None if they are independent
     """
 
     Z: csr_array
     T: Matrix
     kept: Matrix
+    relation: Relation | None = None
+
+    def effects(self, normal: Matrix) -> Matrix:
+        """Return effects (count, m, k) of standard normal numbers of that shape."""
+        drawn = normal @ self.T.T
+        if self.relation is not None:
+            count, m, k = drawn.shape
+            flat = drawn.transpose(1, 0, 2).reshape(m, count * k)
+            related = self.relation.half(flat).reshape(m, count, k)
+            drawn = related.transpose(1, 0, 2)
+        return np.where(np.isnan(self.kept), drawn, self.kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,8 +105,7 @@ class Simulator:
         Y = self.mean[:, None] + (e * self.scale).T
         for term, start, end in zip(self.terms, ends[:-1], ends[1:], strict=True):
             drawn = normal[:, start:end].reshape(count, *term.kept.shape)
-            b = np.where(np.isnan(term.kept), drawn @ term.T.T, term.kept)
-            Y += term.Z @ b.reshape(count, -1).T
+            Y += term.Z @ term.effects(drawn).reshape(count, -1).T
         return Y
 
 
@@ -168,6 +180,7 @@ def simulator_of(
             Z=_sparse(block.codes, block.design, block.m),
             T=truth.sigma * truth.T[j],
             kept=fit.b[j] if j in kept else np.full((block.m, block.k), np.nan),
+            relation=block.relation,
         )
         for j, block in enumerate(design.blocks)
     )
@@ -199,6 +212,12 @@ def new_simulator(
     for j, block in enumerate(fit.design.blocks):
         codes, labels, design = rows.random(j)
         new = codes < 0
+        if block.relation is not None and new.any():
+            raise InferenceError(
+                f"{labels[new][0]!r} is not in the relationship of "
+                f"{block.term.group_label!r}.",
+                hint="Add it to the relationship and fit again.",
+            )
         codes = codes.copy()
         codes[new], unseen = pd.factorize(labels[new])
         codes[new] += block.m
@@ -207,7 +226,7 @@ def new_simulator(
             effects[: block.m] = fit.b[j]
         T = truth.sigma * truth.T[j]
         Z = _sparse(codes, design, len(effects))
-        terms.append(DrawnTerm(Z=Z, T=T, kept=effects))
+        terms.append(DrawnTerm(Z=Z, T=T, kept=effects, relation=block.relation))
     return Simulator(
         mean=rows.X() @ truth.beta + rows.offset(),
         terms=tuple(terms),

@@ -19,12 +19,14 @@ import pandas as pd
 from scipy.special import chdtrc
 
 from mixform._typing import Codes, Matrix
-from mixform.design import Design
+from mixform.design import Design, Relation
 from mixform.design.reduce import is_within
 from mixform.errors import InferenceError
 from mixform.estimate import Control, Fit, estimate, resolve_control
+from mixform.estimate.known import require_estimated
 from mixform.estimate.refit import refit as refit_model
 from mixform.inference.likelihood import aic, bic
+from mixform.inference.related import same_relation
 from mixform.progress import Progress
 
 COLUMNS = ["npar", "aic", "bic", "llf", "deviance", "chisq", "num_df", "p_value"]
@@ -44,11 +46,15 @@ MORE = "differs by more than one coefficient: p_mixture is not known in closed f
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Component:
-    """Coefficients that covary: group codes, their number, covariates (n, k)."""
+    """Coefficients that covary: group codes, covariates (n, k), relation of levels."""
 
     codes: Codes
-    m: int
     design: Matrix
+    relation: Relation | None
+
+    @property
+    def m(self) -> int:
+        return len(np.unique(self.codes))
 
     @property
     def k(self) -> int:
@@ -58,7 +64,9 @@ class _Component:
         """Whether the other's coefficients are combinations of these."""
         if self.m != other.m or self.k < other.k:
             return False
-        pairs = self.codes * np.int64(other.m) + other.codes
+        if not same_relation(self.relation, other.relation):
+            return False
+        pairs = self.codes * np.int64(other.codes.max() + 1) + other.codes
         same = len(np.unique(pairs)) == self.m
         return same and is_within(other.design, self.design)
 
@@ -101,6 +109,8 @@ def compare(
         raise InferenceError(
             "Comparing takes at least two models.", hint="Write compare(m1, m2)."
         )
+    for fit in fits:
+        require_estimated(fit, "A likelihood-ratio test")
     names = [f"m{i + 1}" for i in range(len(fits))] if names is None else list(names)
     for fit, name in zip(fits[1:], names[1:], strict=True):
         _require_same_data(fits[0].design, fit.design, (names[0], name))
@@ -149,10 +159,9 @@ def refitted(fit: Fit, design: Design, method: str, control: Options = None) -> 
     ----------
     control : options of the search; None is the default with the model's backend
     """
-    options = Control(backend=fit.convergence.backend)
-    if control is not None:
-        options = resolve_control(control)
-    return estimate(design, method=method, control=options)
+    require_estimated(fit, "A refit")
+    given = Control(backend=fit.convergence.backend) if control is None else control
+    return estimate(design, method=method, control=resolve_control(given))
 
 
 def uncertified(fits: Iterable[tuple[str, Fit]]) -> list[str]:
@@ -241,7 +250,8 @@ def _components(design: Design) -> list[_Component]:
             parts = [block.design[:, [c]] for c in range(block.k)]
         else:
             parts = [block.design]
-        out += [_Component(codes=block.codes, m=block.m, design=d) for d in parts]
+        r = block.relation
+        out += [_Component(codes=block.codes, design=d, relation=r) for d in parts]
     return out
 
 

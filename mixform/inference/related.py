@@ -1,0 +1,33 @@
+"""What is not valid where the levels of a random term are related."""
+
+from __future__ import annotations
+
+from mixform.design import Relation
+from mixform.errors import InferenceError
+from mixform.estimate import Fit
+
+
+def require_unrelated(fit: Fit, what: str, hint: str = "") -> None:
+    """Refuse what takes levels as independent.
+
+    Raises
+    ------
+    InferenceError : a random term has related levels; named
+    """
+    for block in fit.design.blocks:
+        if block.relation is not None:
+            raise InferenceError(
+                f"{what} takes levels as independent, but those of "
+                f"{block.term.group_label!r} are related.",
+                hint=hint or "Fit the model without relationship= for it.",
+            )
+
+
+def same_relation(one: Relation | None, two: Relation | None) -> bool:
+    """Whether two terms have the same known relationship of levels, or none."""
+    if one is None or two is None or one is two:
+        return one is two
+    if not one.labels.equals(two.labels):
+        return False
+    apart = abs(one.precision - two.precision)
+    return bool(apart.max() <= 1e-10 * abs(one.precision).max())

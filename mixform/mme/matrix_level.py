@@ -1,0 +1,238 @@
+"""Henderson's mixed model equations for matrices that are given.
+
+    [ X'R^-1X   X'R^-1Z        ] [beta]   [ X'R^-1 y ]
+    [ Z'R^-1X   Z'R^-1Z + G^-1 ] [ u  ] = [ Z'R^-1 y ]
+
+Var(u) = G, Var(e) = R (Henderson 1975, Biometrics 31, 423). Where X is not of full
+rank, columns that are combinations of earlier ones get a solution of zero: that is a
+generalized inverse of the coefficient matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.sparse import block_array, csr_array, diags_array, eye_array, issparse
+from scipy.sparse.linalg import cg
+
+from mixform._typing import Codes, Matrix, Vector
+from mixform.errors import DesignError, InferenceError, suggest
+
+SOLVERS = ("direct", "cg")
+#: Share of a column of X that others must leave.
+INDEPENDENT = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Solution:
+    """Solutions of the mixed model equations.
+
+    Attributes
+    ----------
+    beta : (p,) a solution for the fixed effects, zero for columns of X left out
+    u : (q,) best linear unbiased predictions
+    C_inverse : (p + q, p + q) generalized inverse of the coefficient matrix; None
+        after "cg"
+    pev : (q,) prediction error variances of u; None after "cg"
+    residual : relative size of what the equations leave, |C x - r| / |r|
+    X : (n, p), whose rows span what is estimable
+    """
+
+    beta: Vector
+    u: Vector
+    C_inverse: Matrix | None
+    pev: Vector | None
+    residual: float
+    X: Any
+
+    def estimate(self, K: object) -> tuple[Vector, Vector | None]:
+        """Return estimates of K beta, K (r, p), and their variances (None after "cg").
+
+        Raises
+        ------
+        InferenceError : a row of K is not estimable: no combination of rows of X
+        """
+        rows = np.atleast_2d(np.asarray(K, dtype=np.float64))
+        p = len(self.beta)
+        if rows.shape[1] != p:
+            raise InferenceError(f"K has {rows.shape[1]} columns; X has {p}.")
+        XtX = _dense(self.X.T @ self.X)
+        inside = np.linalg.lstsq(XtX, rows.T, rcond=1e-10)[0]
+        apart = np.abs(XtX @ inside - rows.T).max(axis=0)
+        bad = np.flatnonzero(apart > 1e-8 * np.abs(rows).max(axis=1))
+        if len(bad):
+            raise InferenceError(
+                f"Row {int(bad[0]) + 1} of K is not estimable: it is no combination of "
+                "the rows of X.",
+                hint="Ask for differences, or means over what the data determine.",
+            )
+        if self.C_inverse is None:
+            return rows @ self.beta, None
+        V = self.C_inverse[:p, :p]
+        return rows @ self.beta, np.einsum("ij,jk,ik->i", rows, V, rows)
+
+
+class MixedModelEquations:
+    """The mixed model equations of given matrices, dense or sparse.
+
+    Parameters
+    ----------
+    y : (n,); X : (n, p), of any rank; Z : (n, q)
+    G, Ginv : (q, q) Var(u) or its inverse, one of them
+    R, Rinv : (n, n) Var(e) or its inverse; a number or a vector (n,) is a diagonal;
+        the identity if neither is given
+
+    Raises
+    ------
+    DesignError : shapes that do not fit; a singular G or R
+
+    Examples
+    --------
+    One record of 6 with Var(u) = Var(e): half of what is above the mean of 2 records.
+
+    >>> eye = np.eye(2)
+    >>> one = np.ones((2, 1))
+    >>> s = MixedModelEquations([6.0, 2.0], one, eye, G=eye).solve()
+    >>> s.beta.round(9).tolist(), s.u.round(9).tolist()
+    ([4.0], [1.0, -1.0])
+    """
+
+    def __init__(
+        self,
+        y: object,
+        X: object,
+        Z: object,
+        *,
+        G: object = None,
+        Ginv: object = None,
+        R: object = None,
+        Rinv: object = None,
+    ) -> None:
+        self.y: Vector = np.asarray(y, dtype=np.float64).ravel()
+        n = len(self.y)
+        self.X: Any = _sparse(X, "X")
+        self.Z: Any = _sparse(Z, "Z")
+        for name, matrix in (("X", self.X), ("Z", self.Z)):
+            if matrix.shape[0] != n:
+                raise DesignError(f"{name} has {matrix.shape[0]} rows, y has {n}.")
+        if (G is None) == (Ginv is None):
+            raise DesignError("Give G or Ginv, one of the two.")
+        if R is not None and Rinv is not None:
+            raise DesignError("Give R or Rinv, not both.")
+        q = self.Z.shape[1]
+        self.Ginv = _precision(G, Ginv, q, "G")
+        self.Rinv = eye_array(n) if R is Rinv else _precision(R, Rinv, n, "R")
+        W = block_array([[self.X, self.Z]], format="csr")
+        p = self.X.shape[1]
+        C = cast("Any", (W.T @ self.Rinv @ W).tocsr())
+        #: Coefficient matrix (p + q, p + q) and right-hand side (p + q,).
+        self.C = C + block_array([[csr_array((p, p)), None], [None, self.Ginv]])
+        self.rhs: Vector = np.asarray(W.T @ (self.Rinv @ self.y), dtype=np.float64)
+
+    def solve(self, solver: str = "direct", *, tolerance: float = 1e-10) -> Solution:
+        """Return the solutions.
+
+        Parameters
+        ----------
+        solver : "direct" (dense, with the inverse), or "cg": conjugate gradients with
+            the diagonal as preconditioner, for large sparse equations
+        tolerance : of "cg", on the relative residual
+
+        Raises
+        ------
+        DesignError : unknown solver; the equations are singular in u
+        InferenceError : "cg" did not reach the tolerance
+        """
+        if solver not in SOLVERS:
+            raise DesignError(
+                f"Unknown solver {solver!r}.", hint=suggest(solver, SOLVERS, "Solvers")
+            )
+        if solver == "cg":
+            return self._iterate(tolerance)
+        p, q = self.X.shape[1], self.Z.shape[1]
+        C = _dense(self.C)
+        kept = np.append(_independent(_dense(self.X)), p + np.arange(q))
+        inverse = np.zeros_like(C)
+        try:
+            factor = cho_factor(C[np.ix_(kept, kept)])
+        except LinAlgError:
+            raise DesignError(
+                "The equations are not positive definite.",
+                hint="G and R must be covariance matrices.",
+            ) from None
+        inverse[np.ix_(kept, kept)] = cho_solve(factor, np.eye(len(kept)))
+        x: Vector = np.zeros(p + q)
+        x[kept] = cho_solve(factor, self.rhs[kept])
+        return self._solution(x, inverse)
+
+    def _iterate(self, tolerance: float) -> Solution:
+        diagonal = self.C.diagonal()
+        used = np.where(diagonal > 0.0, diagonal, 1.0)
+        x, info = cg(self.C, self.rhs, rtol=tolerance, M=diags_array(1.0 / used))
+        found = self._solution(x, None)
+        if info != 0:
+            raise InferenceError(
+                f"Conjugate gradients stopped at a relative residual of "
+                f"{found.residual:.2g}.",
+                hint='Raise tolerance=, or use solver="direct".',
+            )
+        return found
+
+    def _solution(self, x: Vector, inverse: Matrix | None) -> Solution:
+        p = self.X.shape[1]
+        size = float(np.linalg.norm(self.rhs))
+        rest = float(np.linalg.norm(self.C @ x - self.rhs))
+        return Solution(
+            beta=x[:p],
+            u=x[p:],
+            C_inverse=inverse,
+            pev=None if inverse is None else inverse.diagonal()[p:].copy(),
+            residual=rest / size if size > 0.0 else rest,
+            X=self.X,
+        )
+
+
+def _sparse(matrix: Any, name: str) -> Any:
+    values: Any = matrix if issparse(matrix) else np.asarray(matrix, dtype=np.float64)
+    if values.ndim != 2:
+        raise DesignError(f"{name} is no matrix.")
+    return csr_array(values)
+
+
+def _dense(matrix: Any) -> Matrix:
+    return np.asarray(matrix.todense(), dtype=np.float64)
+
+
+def _precision(given: object, inverse: object, n: int, name: str) -> Any:
+    """Return the inverse of a covariance of size n, sparse."""
+    value = cast("Any", given if inverse is None else inverse)
+    if not hasattr(value, "tocsr"):
+        value = np.asarray(value, dtype=np.float64)
+        if value.ndim < 2:
+            value = diags_array(np.broadcast_to(value, n).astype(np.float64))
+    if value.shape != (n, n):
+        raise DesignError(f"{name} has shape {value.shape}, not {(n, n)}.")
+    if inverse is not None:
+        return csr_array(cast("Any", value))
+    values = _dense(csr_array(cast("Any", value)))
+    try:
+        return csr_array(cho_solve(cho_factor(values), np.eye(n)))
+    except LinAlgError:
+        raise DesignError(f"{name} is not positive definite.") from None
+
+
+def _independent(X: Matrix) -> Codes:
+    """Return the columns of X that are no combination of earlier ones."""
+    kept: list[int] = []
+    basis: Matrix = np.empty((len(X), 0))
+    for j in range(X.shape[1]):
+        rest = X[:, j] - basis @ (basis.T @ X[:, j])
+        rest = rest - basis @ (basis.T @ rest)
+        size = float(np.linalg.norm(rest))
+        if size > INDEPENDENT * float(np.linalg.norm(X[:, j])):
+            kept.append(j)
+            basis = np.column_stack([basis, rest / size])
+    return np.array(kept, dtype=np.int64)

@@ -1,0 +1,60 @@
+"""Relationships in a file: members, and the parents or the matrix of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csc_array
+
+from mixform._typing import AnyArray
+from mixform.relationship import Pedigree, Precision, precision, resolve_relationship
+from mixform.relationship.relation import PedigreeRelation
+from mixform.storage.archive import Arrays
+
+
+def describe_relationship(
+    given: Mapping[str, object] | None, arrays: Arrays
+) -> dict[str, Any] | None:
+    """Return where each relationship stands among the arrays."""
+    if given is None:
+        return None
+    out: dict[str, Any] = {}
+    for name, relation in resolve_relationship(given).items():
+        entry: dict[str, Any] = {"labels": [str(x) for x in relation.labels]}
+        if isinstance(relation, PedigreeRelation):
+            entry["sire"] = arrays.add(relation.pedigree.sire)
+            entry["dam"] = arrays.add(relation.pedigree.dam)
+        elif isinstance(relation, Precision):
+            Q = relation.precision
+            entry["precision"] = [arrays.add(x) for x in (Q.data, Q.indices, Q.indptr)]
+        else:
+            identity = np.eye(len(relation.labels))
+            entry["covariance"] = arrays.add(relation.times(identity))
+        out[name] = entry
+    return out
+
+
+def restore_relationship(
+    described: Mapping[str, Any] | None, arrays: Mapping[str, AnyArray]
+) -> dict[str, object] | None:
+    """Return the relationships that `describe_relationship` described."""
+    if described is None:
+        return None
+    out: dict[str, object] = {}
+    for name, entry in described.items():
+        labels: list[Any] = entry["labels"]
+        if "sire" in entry:
+            known = np.array([*labels, None], dtype=object)  # position -1: unknown
+            sire, dam = known[arrays[entry["sire"]]], known[arrays[entry["dam"]]]
+            out[name] = Pedigree(labels, sire, dam, hermaphrodite=True)
+        elif "precision" in entry:
+            data, indices, indptr = (arrays[place] for place in entry["precision"])
+            Q = csc_array((data, indices, indptr), shape=(len(labels), len(labels)))
+            out[name] = precision(Q, labels)
+        else:
+            K = arrays[entry["covariance"]]
+            out[name] = pd.DataFrame(K, index=labels, columns=labels)
+    return out
