@@ -208,7 +208,7 @@ def _one_sided(
                 spaces[j] = space
             moved[:, zero] = PROBE * space
         probe.append(moved)
-    there = evaluate_at(problem, tuple(probe))
+    there = evaluate_at(here.problem, tuple(probe))
     determinants, quadratic = there.factor_gradients
     found: list[tuple[int, float, Vector]] = []
     for j, space in enumerate(spaces):

@@ -218,8 +218,14 @@ def _print_trace(count: int, criterion: float, theta: Vector) -> None:
     print(f"{count:4d}  {criterion:.9f}  {values}")  # noqa: T201 - asked for
 
 
-def scaled_start(problem: Problem, start: object) -> Vector:
-    """Return theta (t,) of the scaled problem from that of the user's units."""
+def scaled_start(problem: Problem, start: object, rho: Vector | None = None) -> Vector:
+    """Return parameters (t + r,) of the scaled problem from theta in the user's units.
+
+    Parameters
+    ----------
+    start : (t,) theta
+    rho : (r,) parameters of the residual structure; None for those of `Problem.start`
+    """
     values = np.asarray(start, dtype=np.float64)
     if values.shape != (problem.n_theta,) or not np.all(np.isfinite(values)):
         raise DesignError(
@@ -236,7 +242,7 @@ def scaled_start(problem: Problem, start: object) -> Vector:
         strict=True,
     ):
         theta[where] = structure.from_factor(C @ T)
-    return theta
+    return np.append(theta, problem.start()[len(theta) :] if rho is None else rho)
 
 
 def record(design: Design, method: str, found: Found, control: Control) -> Fit:
@@ -274,6 +280,7 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
         scaled_theta=theta,
         T=T,
         theta=np.concatenate(user_theta) if user_theta else np.empty(0),
+        rho=theta[problem.n_theta :],
         interior=interior,
         beta=beta,
         V_beta=sigma**2 * half @ half.T,
