@@ -62,8 +62,7 @@ def fit(
 
     Raises
     ------
-    FormulaError : the formula cannot be read or names an unknown column
-    DesignError, SolverError : the data do not support the model, or do not fit
+    FormulaError, DesignError, SolverError : of the formula, of the data, no solution
 
     Examples
     --------

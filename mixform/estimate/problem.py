@@ -172,13 +172,8 @@ def build_problem(
     structures = tuple(STRUCTURES[b.term.structure] for b in design.blocks)
     sizes = [s.n_parameters(b.k) for s, b in zip(structures, blocks, strict=True)]
     ends = np.cumsum([0, *sizes]).tolist()
-    for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
-        if known:
-            break
-        if block.precision is None and block.m * block.k >= n:
-            require_identified(block, structure, design, term.term.span)
-        elif term.relation is not None:
-            require_not_residual(block, term, design)
+    if not known:
+        _require_told_apart(design, blocks, structures)
     W = np.column_stack([design.fixed.Q, response.rest])
     rows = None
     if design.residual is not None:
@@ -214,6 +209,16 @@ def build_problem(
         relations=_relations(design),
         rows=rows,
     )
+
+
+def _require_told_apart(
+    design: Design, blocks: Sequence[ZBlock], structures: Sequence[Structure]
+) -> None:
+    for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
+        if block.precision is None and block.m * block.k >= len(design.y):
+            require_identified(block, structure, design, term.term.span)
+        elif term.relation is not None:
+            require_not_residual(block, term, design)
 
 
 def _relations(design: Design) -> tuple[Relation | None, ...]:
