@@ -316,6 +316,11 @@ def _verdict(
             f"not certified: the random effects explain all but {left_over:.1g} of the "
             "variation, too little to keep its digits"
         )
+    elif certificate.undetermined:
+        names = ", ".join(certificate.undetermined)
+        message = f"not certified: the data do not determine {names}"
+        if len(certificate.undetermined) > 1:
+            message += ", or not from each other"
     elif left > control.certified_decrease:
         message = (
             f"not certified: the criterion may still fall by {left:.2g} "

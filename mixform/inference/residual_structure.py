@@ -13,6 +13,7 @@ import pandas as pd
 from mixform._typing import Matrix, Vector
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
+from mixform.estimate.determination import parameter_names
 from mixform.inference.satterthwaite import variance_model
 from mixform.residual.model import ResidualModel
 
@@ -58,6 +59,17 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
             V = V_phi[-J.shape[1] :, -J.shape[1] :]
             se = np.sqrt(np.einsum("ia,ab,ib->i", J, V, J))
     return pd.DataFrame({"estimate": values, "se": se}, index=pd.Index(names))
+
+
+def names_at_edge(fit: Fit) -> tuple[str, ...]:
+    """Return the parameters of the residual structure at the edge of their range."""
+    problem = fit.evaluation.problem
+    names = parameter_names(problem)
+    return tuple(
+        names[k]
+        for k in range(problem.n_theta, len(fit.interior))
+        if not fit.interior[k]
+    )
 
 
 def natural_parameters(fit: Fit) -> tuple[list[str], Vector, Matrix]:

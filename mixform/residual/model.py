@@ -27,6 +27,10 @@ from mixform.residual import RESIDUALS, Structure, make_structure
 from mixform.residual.independent import Independent
 from mixform.residual.layout import Batch, Layout, build_layout
 
+#: Derivative of all correlations by an unconstrained parameter below which it has
+#: reached the edge of its range.
+EDGE = 1e-5
+
 IID = Structure(name="iid", family=Independent(), heterogeneous=False)
 
 
@@ -266,11 +270,43 @@ class Residual:
         """dC/dx (c, U, v, v) of a batch."""
         if batch.places is not None:
             return _gather(self._dC_grid[batch.stratum], batch.places)
+        batches = self.model.layout.batches
+        return next(
+            dC
+            for b, dC in zip(batches, self._dC_by_distance, strict=True)
+            if b is batch
+        )
+
+    @cached_property
+    def _dC_by_distance(self) -> tuple[Stack, ...]:
+        """dC/dx (c, U, v, v) of all batches."""
+        return tuple(self._at_distances(batch) for batch in self.model.layout.batches)
+
+    def _at_distances(self, batch: Batch) -> Stack:
         assert batch.D is not None, "positions or distances"
         family, s = self.model.structure.family, batch.stratum
         return self._chain(
             s, family.derivatives(self.model.natural(self.rho, s), batch.D)
         )
+
+    def at_edge(self) -> np.ndarray:
+        """Return which parameters (r,) are at the edge of their range.
+
+        Correlations that no longer change with their unconstrained parameter have
+        reached a limit, such as zero or one.
+        """
+        model = self.model
+        largest = np.full(model.n_parameters, np.inf)
+        for x in model.x:
+            largest[x] = 0.0
+        for s, dC in enumerate(self._dC_grid):
+            largest[model.x[s]] = np.abs(dC).max(axis=(1, 2), initial=0.0)
+        for batch in model.layout.batches:
+            if batch.D is not None:
+                x = model.x[batch.stratum]
+                here = np.abs(self._dC(batch)).max(axis=(1, 2, 3), initial=0.0)
+                largest[x] = np.maximum(largest[x], here)
+        return largest < EDGE
 
     def products(self, A: Matrix) -> Stack:
         """Return E_a A for each parameter, (r, n, c) for A (n, c)."""
