@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from mixform._typing import Vector
-from mixform.estimate.criterion import Evaluation, average_information
+from mixform.errors import SolverError
+from mixform.estimate.criterion import Evaluation, average_information, evaluate
 from mixform.estimate.problem import Problem
 
 #: Information of one parameter, in units of a row, below which there is none.
@@ -18,6 +19,9 @@ NO_INFORMATION = 1e-9
 
 #: Smallest eigenvalue of the information, scaled to unit diagonal, that is not zero.
 SINGULAR = 1e-9
+
+#: How far beyond a point at its edge a parameter is put, on the unconstrained scale.
+OUTWARD = 20.0
 
 
 def undetermined(
@@ -41,6 +45,8 @@ def undetermined(
     if np.any(none):
         return tuple(names[free[k]] for k in np.flatnonzero(none))
     known = diagonal > 0.0
+    if not np.any(known):
+        return ()
     scale = np.sqrt(diagonal[known])
     values, vectors = np.linalg.eigh(A[np.ix_(known, known)] / np.outer(scale, scale))
     if values[0] > SINGULAR:
@@ -61,6 +67,36 @@ def _natural_direction(problem: Problem, psi: Vector, direction: Vector) -> Vect
         J = model.structure.family.jacobian(rho[x], grid.size)
         out[t + x.start : t + x.stop] = J @ direction[t:][x]
     return out
+
+
+def snap_to_edge(
+    problem: Problem, psi: Vector, here: Evaluation
+) -> tuple[Vector, Evaluation, int]:
+    """Put correlations that are at the edge of their range but for rounding there.
+
+    Returns
+    -------
+    psi, its evaluation, and the number of evaluations made
+    """
+    if here.problem.rows is None:
+        return psi, here, 0
+    model, count = here.problem.rows.model, 0
+    sensitivity = here.problem.rows.residual.sensitivity
+    for k in np.flatnonzero(here.problem.rows.residual.at_edge()):
+        for step in (OUTWARD, -OUTWARD):
+            trial = psi.copy()
+            trial[problem.n_theta + k] += step
+            try:
+                at = model.at(trial[problem.n_theta :])
+                if not at.sensitivity[k] < sensitivity[k]:
+                    continue
+                there = evaluate(problem, trial)
+            except SolverError:
+                continue  # at its limit the correlation matrix is singular
+            count += 1
+            if there.criterion <= here.criterion + max(1e-9, here.noise):
+                psi, here = trial, there
+    return psi, here, count
 
 
 def parameter_names(problem: Problem) -> list[str]:

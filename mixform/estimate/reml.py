@@ -20,6 +20,7 @@ from mixform.estimate.certificate import (
     snap_to_boundary,
 )
 from mixform.estimate.criterion import Evaluation, evaluate
+from mixform.estimate.determination import snap_to_edge
 from mixform.estimate.fit import Convergence, Fit
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
@@ -185,6 +186,8 @@ def search(
             end.evaluation,
             polish=end.n_evaluations >= PATIENCE,
         )
+        count += extra
+        theta, here, extra = snap_to_edge(problem, theta, here)
         count += extra
         signed = canonical_signs(problem, theta)
         if np.any(signed != theta):

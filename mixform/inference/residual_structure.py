@@ -42,7 +42,7 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
     frame : ``estimate, se`` by name: ``sd`` or ``sd(visit)``, names of the
         correlation parameters, ``log sd: column``; in strata ``stratum:name``. An SD
         with dispersion is that where its columns are zero. se is NaN where the
-        observed information gives none
+        observed information gives none, and at the edge of a parameter's range
 
     Raises
     ------
@@ -58,6 +58,7 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
             J = J[:, np.append(free, True)]
             V = V_phi[-J.shape[1] :, -J.shape[1] :]
             se = np.sqrt(np.einsum("ia,ab,ib->i", J, V, J))
+            se[np.isin(names, names_at_edge(fit))] = np.nan
     return pd.DataFrame({"estimate": values, "se": se}, index=pd.Index(names))
 
 

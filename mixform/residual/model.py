@@ -295,6 +295,11 @@ class Residual:
         Correlations that no longer change with their unconstrained parameter have
         reached a limit, such as zero or one.
         """
+        return self.sensitivity < EDGE
+
+    @cached_property
+    def sensitivity(self) -> Vector:
+        """Largest derivative of a correlation by each parameter, (r,); inf for SDs."""
         model = self.model
         largest = np.full(model.n_parameters, np.inf)
         for x in model.x:
@@ -306,7 +311,7 @@ class Residual:
                 x = model.x[batch.stratum]
                 here = np.abs(self._dC(batch)).max(axis=(1, 2, 3), initial=0.0)
                 largest[x] = np.maximum(largest[x], here)
-        return largest < EDGE
+        return largest
 
     def products(self, A: Matrix) -> Stack:
         """Return E_a A for each parameter, (r, n, c) for A (n, c)."""

@@ -13,9 +13,14 @@ from scipy.special import expit, gammaln, kv, logit
 
 from mixform._typing import AnyArray, Matrix, Stack, Vector
 
-#: Step of the differences by the smoothness of Matern's family, which Bessel
-#: functions have no closed derivative by: fourth order, so an error near 1e-13.
+#: Relative step of the differences by the smoothness of Matern's family, which Bessel
+#: functions have no closed derivative by: fourth order, so an error near 1e-12; second
+#: differences take ten times the step, for an error near 1e-9.
 STEP = 1e-3
+
+#: Largest smoothness of Matern's family: beyond it the correlation is Gaussian in all
+#: but name.
+SMOOTHEST = 20.0
 
 
 class Decay(Protocol):
@@ -63,20 +68,28 @@ class Spatial:
         return self.internal(np.array(r), size)
 
     def natural(self, x: Vector, size: int) -> Vector:
-        if not self.nugget:
-            return np.exp(x)
-        return np.append(np.exp(x[:-1]), expit(x[-1]))
+        highest = self._highest
+        bounded = np.isfinite(highest)
+        r = np.exp(np.where(bounded, 0.0, x))
+        r[bounded] = highest[bounded] * expit(x[bounded])
+        return r
 
     def internal(self, r: Vector, size: int) -> Vector:
-        if not self.nugget:
-            return np.log(r)
-        return np.append(np.log(r[:-1]), logit(r[-1]))
+        highest = self._highest
+        bounded = np.isfinite(highest)
+        x = np.log(r)
+        x[bounded] = logit(r[bounded] / highest[bounded])
+        return x
 
     def jacobian(self, x: Vector, size: int) -> Matrix:
         r = self.natural(x, size)
-        if self.nugget:
-            r[-1] *= 1.0 - r[-1]
-        return np.diag(r)
+        return np.diag(r * (1.0 - r / self._highest))
+
+    @property
+    def _highest(self) -> Vector:
+        """Upper limits (c,) of the parameters, whose lower limits are zero."""
+        limits = {"nugget": 1.0, "nu": SMOOTHEST}
+        return np.array([limits.get(name, np.inf) for name in self.names(())])
 
     def correlation(self, r: Vector, D: AnyArray) -> Stack:
         share, own = self._split(r)
@@ -215,7 +228,7 @@ def _by_smoothness(
 
 
 def _twice_by_smoothness(rho: float, nu: float, D: AnyArray) -> Stack:
-    h = STEP * nu
+    h = 10.0 * STEP * nu
     low, lower, middle, upper, high = (
         _matern(rho, nu + s * h, D) for s in (-2, -1, 0, 1, 2)
     )
