@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg.lapack import dtrtri
 
 from mixform._typing import Matrix, Stack, Vector
 from mixform.design import ResidualPart
-from mixform.errors import DesignError, SolverError, suggest
+from mixform.errors import DesignError, suggest
 from mixform.formula import ResidualTerm
 from mixform.residual import RESIDUALS, Structure, make_structure
+from mixform.residual.batched import cholesky, each, gather, inverse_lower, sum_by
 from mixform.residual.independent import Independent
 from mixform.residual.layout import Batch, Layout, build_layout
 
@@ -159,11 +159,11 @@ class Residual:
                 if s not in grids:
                     D = model.layout.grids[s].D
                     grids[s] = np.asarray(model.structure.family.correlation(r, D))
-                C = _gather(grids[s], batch.places)
-            L = _cholesky(C, model.structure.name, r)
+                C = gather(grids[s], batch.places)
+            L = cholesky(C, model.structure.name, r)
             log_D = np.log(model.deviations(rho, s))[model.places_of(batch)]
             D = np.exp(log_D + batch.W @ rho[model.delta])
-            out.append(_Pattern(batch, L, _inverse_lower(L), D))
+            out.append(_Pattern(batch, L, inverse_lower(L), D))
         return tuple(out)
 
     @cached_property
@@ -182,7 +182,7 @@ class Residual:
         for p in self.patterns:
             rows, which = p.batch.rows, p.batch.which
             scaled = A[rows] / p.D[which][..., None]
-            out[rows] = _each(p.L_inverse, which, scaled)
+            out[rows] = each(p.L_inverse, which, scaled)
         return out
 
     def color(self, A: Matrix) -> Matrix:
@@ -190,7 +190,7 @@ class Residual:
         out = np.empty(A.shape)
         for p in self.patterns:
             rows, which = p.batch.rows, p.batch.which
-            out[rows] = _each(p.L, which, A[rows]) * p.D[which][..., None]
+            out[rows] = each(p.L, which, A[rows]) * p.D[which][..., None]
         return out
 
     def color_transposed(self, A: Matrix) -> Matrix:
@@ -199,19 +199,26 @@ class Residual:
         for p in self.patterns:
             rows, which = p.batch.rows, p.batch.which
             scaled = A[rows] * p.D[which][..., None]
-            out[rows] = _each(p.L, which, scaled, True)
+            out[rows] = each(p.L, which, scaled, True)
         return out
 
     def block_sums(self, A: Matrix, B: Matrix) -> list[Stack]:
         """Return for each batch the sums (U, v, v) of A_i B_i' over its subjects."""
         return [
-            _sum_by(p, A[p.batch.rows] @ B[p.batch.rows].transpose(0, 2, 1))
+            sum_by(
+                p.batch.which,
+                len(p.L),
+                A[p.batch.rows] @ B[p.batch.rows].transpose(0, 2, 1),
+            )
             for p in self.patterns
         ]
 
     def sum_blocks(self, blocks: Sequence[Stack]) -> list[Stack]:
         """Return for each batch the sums (U, v, v) of blocks (N, v, v)."""
-        return [_sum_by(p, b) for p, b in zip(self.patterns, blocks, strict=True)]
+        return [
+            sum_by(p.batch.which, len(p.L), b)
+            for p, b in zip(self.patterns, blocks, strict=True)
+        ]
 
     def counts(self) -> list[Stack]:
         """Return for each batch the sums (U, v, v) of identity matrices."""
@@ -269,7 +276,7 @@ class Residual:
     def _dC(self, batch: Batch) -> Stack:
         """dC/dx (c, U, v, v) of a batch."""
         if batch.places is not None:
-            return _gather(self._dC_grid[batch.stratum], batch.places)
+            return gather(self._dC_grid[batch.stratum], batch.places)
         batches = self.model.layout.batches
         return next(
             dC
@@ -320,7 +327,7 @@ class Residual:
         for p in self.patterns:
             rows, which, s = p.batch.rows, p.batch.which, p.batch.stratum
             here = A[rows]
-            up, down = _each(p.L, which, here), _each(p.L_inverse, which, here, True)
+            up, down = each(p.L, which, here), each(p.L_inverse, which, here, True)
             places = model.eta[s][model.places_of(p.batch)][which]  # (N, v)
             W = p.batch.W[which]
             for a in np.unique(places):
@@ -334,14 +341,14 @@ class Residual:
                 for a, dC in zip(
                     range(x.start, x.stop), self._dC(p.batch), strict=True
                 ):
-                    inner = _each(dC, which, down)
-                    out[a][rows] += _each(p.L_inverse, which, inner)
+                    inner = each(dC, which, down)
+                    out[a][rows] += each(p.L_inverse, which, inner)
         return out[:-1]
 
     def _by_sd(self, p: _Pattern, up: Stack, down: Stack) -> Stack:
         """L^-1 d L A + L' d L^-T A, of d L A and d L^-T A."""
         which = p.batch.which
-        return _each(p.L_inverse, which, up) + _each(p.L, which, down, True)
+        return each(p.L_inverse, which, up) + each(p.L, which, down, True)
 
 
 def build_residual_model(part: ResidualPart) -> ResidualModel:
@@ -392,48 +399,3 @@ def _structure(term: ResidualTerm) -> Structure:
                 hint=suggest(name, known, "Options"),
             )
     return make_structure(term.structure, options)
-
-
-def _gather(grid: Stack, places: np.ndarray) -> Stack:
-    """Return (..., U, v, v) entries of (..., size, size)."""
-    return grid[..., places[:, :, None], places[:, None, :]]
-
-
-def _cholesky(C: Stack, name: str, r: Vector) -> Stack:
-    try:
-        return np.linalg.cholesky(C)
-    except np.linalg.LinAlgError:
-        values = ", ".join(f"{value:.6g}" for value in r)
-        raise SolverError(
-            f"The residual correlations of {name!r} are singular at ({values}).",
-            hint="Residuals nearly determine each other: check for duplicates, use "
-            "nugget=True, or a simpler structure.",
-        ) from None
-
-
-def _inverse_lower(L: Stack) -> Stack:
-    """Return the inverses of lower triangular matrices (U, v, v)."""
-    if L.shape[-1] == 1:
-        return 1.0 / L
-    if L.shape[-1] <= 32:
-        return np.tril(np.linalg.inv(L))
-    return np.stack([dtrtri(one, lower=1)[0] for one in L])
-
-
-def _each(M: Stack, which: np.ndarray, A: Stack, transpose: bool = False) -> Stack:
-    """Return M[which] A for M (U, v, v) and A (N, v, c)."""
-    if M.shape[-1] == 1:
-        return M[which] * A
-    if transpose:
-        M = M.transpose(0, 2, 1)
-    return M[0] @ A if len(M) == 1 else M[which] @ A
-
-
-def _sum_by(p: _Pattern, blocks: Stack) -> Stack:
-    """Return (U, v, v) sums of (N, v, v) by pattern."""
-    U = len(p.L)
-    if U == 1:
-        return blocks.sum(axis=0, keepdims=True)
-    out = np.zeros((U, *blocks.shape[1:]))
-    np.add.at(out, p.batch.which, blocks)
-    return out
