@@ -17,7 +17,8 @@ from mixform.errors import DesignError
 from mixform.mme import DenseEquations, Equations, Factor, ZBlock
 from mixform.mme.backends import require_memory
 from mixform.mme.dense import DenseFactor
-from mixform.residual.model import Residual, ResidualModel
+from mixform.residual.evaluated import Residual
+from mixform.residual.model import ResidualModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
