@@ -132,11 +132,12 @@ class Residual:
         out = np.zeros(model.n_parameters + 1)  # a last one for the SD that is fixed
         for p, S_p in zip(self.patterns, S, strict=True):
             s = p.batch.stratum
-            by_sd = 2.0 * np.einsum(
-                "uij,ujk,uki->ui", p.L, S_p, p.L_inverse, optimize=True
+            by_sd = 2.0 * (p.L @ S_p * p.L_inverse.transpose(0, 2, 1)).sum(axis=2)
+            places = model.eta[s][model.places_of(p.batch)]
+            out += np.bincount(  # the fixed SD, place -1, is the last one
+                places.ravel() % len(out), by_sd.ravel(), minlength=len(out)
             )
-            np.add.at(out, model.eta[s][model.places_of(p.batch)], by_sd)
-            out[model.delta] += np.einsum("ui,uid->d", by_sd, p.batch.W)
+            out[model.delta] += by_sd.ravel() @ p.batch.W.reshape(by_sd.size, -1)
             x = model.x[s]
             if x.stop > x.start:
                 B = p.L_inverse.transpose(0, 2, 1) @ S_p @ p.L_inverse
@@ -147,7 +148,7 @@ class Residual:
         """Return sum over patterns of tr(dC_x B)."""
         if batch.places is None:
             dC = self._dC(batch)
-            return np.einsum("cuij,uij->c", dC, B, optimize=True)
+            return dC.reshape(len(dC), -1) @ B.ravel()
         dC_grid = self._dC_grid[batch.stratum]
         size = dC_grid.shape[-1]
         where = batch.places[:, :, None] * size + batch.places[:, None, :]
