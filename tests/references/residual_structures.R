@@ -462,10 +462,6 @@ add("bodyweight_car1", "BodyWeight", "weight ~ Time * Diet + (Time | Rat)",
     nlme = list(random = ~Time | Rat, correlation = corCAR1(form = ~Time | Rat)))
 add("wheat2_exp", "Wheat2", "yield ~ variety", residual = "exp(latitude + longitude)",
     nlme = list(correlation = corExp(5, form = ~latitude + longitude)))
-add("wheat2_exp_nugget", "Wheat2", "yield ~ variety",
-    residual = "exp(latitude + longitude, nugget=True)",
-    nlme = list(correlation = corExp(c(10, 0.2), form = ~latitude + longitude,
-                                     nugget = TRUE)))
 add("wheat2_gau_nugget", "Wheat2", "yield ~ variety",
     residual = "gau(latitude + longitude, nugget=True)",
     nlme = list(correlation = corGaus(c(10, 0.2), form = ~latitude + longitude,
