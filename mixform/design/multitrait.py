@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from mixform._typing import Matrix
 from mixform.design.frame import Table, as_numbers
 from mixform.errors import DesignError, suggest
 
@@ -59,13 +60,8 @@ def multitrait(
     others = [name for name in table.names if name not in chosen]
     _require_names({"trait": trait, "value": value, "record": record}, others)
     labels = _record_labels(table)
-    values = np.column_stack([as_numbers(table.column(n), n) for n in chosen])
+    values = _values(table, chosen)
     known = ~np.isnan(values)
-    for name, count in zip(chosen, known.sum(axis=0).tolist(), strict=True):
-        if not count:
-            raise DesignError(
-                f"The trait {name!r} has no value.", hint="Leave it out of traits."
-            )
     rows, places = np.nonzero(known)
     columns = {
         record: labels.take(rows).array,
@@ -105,6 +101,16 @@ def _require_traits(traits: object, table: Table) -> list[str]:
     if not len(table):
         raise DesignError("The data have no rows.", hint="Check how they were read.")
     return chosen
+
+
+def _values(table: Table, chosen: list[str]) -> Matrix:
+    columns = [as_numbers(table.column(name), name) for name in chosen]
+    for name, column in zip(chosen, columns, strict=True):
+        if np.isnan(column).all():
+            raise DesignError(
+                f"The trait {name!r} has no value.", hint="Leave it out of traits."
+            )
+    return np.column_stack(columns)
 
 
 def _require_names(made: dict[str, str], others: list[str]) -> None:
