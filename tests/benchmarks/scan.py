@@ -4,9 +4,9 @@
 
 Simulated with a fixed seed: a genomic relationship of 5 000 of the markers, one record
 for each animal, then four. Peers, whose answers must agree: generalized least squares
-with the dense V for each marker (one run on 100 markers, V factored once), and all markers rotated by the
-eigenvectors of K at once, which is what EMMAX and FaST-LMM do where each animal has one
-record. Seconds, the median of three; the scan takes int8 genotypes.
+with the dense V for each marker (one run of 100 markers, V factored once), and all
+markers rotated by the eigenvectors of K at once, which is what EMMAX and FaST-LMM do
+where each animal has one record. Seconds, the median of three; genotypes are int8.
 """
 
 from __future__ import annotations
