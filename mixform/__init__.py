@@ -15,7 +15,7 @@ from mixform.errors import (
 )
 from mixform.estimate import Control
 from mixform.mme.matrix_level import MixedModelEquations
-from mixform.relationship import Pedigree, genomic, precision
+from mixform.relationship import Pedigree, genomic, loading, precision
 from mixform.result import Result
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "fit",
     "genomic",
     "load",
+    "loading",
     "precision",
     "scan",
 ]

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.sparse import csc_array
 
 from mixform._typing import AnyArray
-from mixform.relationship import Pedigree, Precision, precision, resolve_relationship
+from mixform.relationship import (
+    Covariance,
+    Pedigree,
+    Precision,
+    loading,
+    precision,
+    resolve_relationship,
+)
 from mixform.relationship.relation import PedigreeRelation
 from mixform.storage.archive import Arrays
 
@@ -30,9 +37,11 @@ def describe_relationship(
         elif isinstance(relation, Precision):
             Q = relation.precision
             entry["precision"] = [arrays.add(x) for x in (Q.data, Q.indices, Q.indptr)]
-        else:
-            identity = np.eye(len(relation.labels))
-            entry["covariance"] = arrays.add(relation.times(identity))
+        elif isinstance(relation, Covariance):
+            entry["loading"], entry["zero"] = (
+                arrays.add(relation.loading),
+                relation.zero,
+            )
         out[name] = entry
     return out
 
@@ -55,6 +64,6 @@ def restore_relationship(
             Q = csc_array((data, indices, indptr), shape=(len(labels), len(labels)))
             out[name] = precision(Q, labels)
         else:
-            K = arrays[entry["covariance"]]
-            out[name] = pd.DataFrame(K, index=labels, columns=labels)
+            F = arrays[entry["loading"]]
+            out[name] = replace(loading(F, labels), zero=entry["zero"])
     return out
