@@ -202,6 +202,8 @@ def level_labels(levels: pd.Index) -> pd.Index:
     """
     if levels.dtype == "str":
         return pd.Index(levels.to_numpy(dtype=object), dtype=object)
+    if levels.dtype.kind in "iu":
+        return pd.Index(list(map(str, levels.tolist())), dtype=object)
     labels = [
         str(int(value))
         if isinstance(value, float) and value.is_integer()
