@@ -15,7 +15,7 @@ from mixform.errors import (
 )
 from mixform.estimate import Control
 from mixform.mme.matrix_level import MixedModelEquations
-from mixform.relationship import Pedigree, genomic, loading, precision
+from mixform.relationship import Pedigree, genomic, loading, precision, single_step
 from mixform.result import Result
 
 __all__ = [
@@ -41,4 +41,5 @@ __all__ = [
     "loading",
     "precision",
     "scan",
+    "single_step",
 ]

@@ -51,7 +51,7 @@ def fit(
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
     relationship : ``{"animal": ...}``, a `Pedigree`, table of animal, sire and dam,
         covariance (frame with labels, `genomic`, a `loading` F of F F'; singular or
-        not) or `precision` of all members;
+        not), `single_step` or `precision` of all members;
         ``iid(1 | animal)`` is independent all the same (permanent environment)
     varcomp : known variances of all terms, held and not estimated:
         ``{"animal": 20.0, "residual": 40.0}``, matrices for several coefficients

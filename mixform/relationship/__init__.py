@@ -8,3 +8,5 @@ from mixform.relationship.pedigree import Pedigree as Pedigree
 from mixform.relationship.relation import Precision as Precision
 from mixform.relationship.relation import precision as precision
 from mixform.relationship.relation import resolve_relationship as resolve_relationship
+from mixform.relationship.single_step import SingleStep as SingleStep
+from mixform.relationship.single_step import single_step as single_step

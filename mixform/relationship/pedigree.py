@@ -15,6 +15,7 @@ from mixform.design.random import level_labels
 from mixform.errors import DesignError, suggest
 from mixform.relationship import sweeps
 from mixform.relationship.inbreeding import inbreeding
+from mixform.relationship.sweeps import WIDTH
 
 #: Members from which compiled loops are worth loading.
 COMPILE_FROM = 500
@@ -140,6 +141,31 @@ class Pedigree:
         DesignError : an animal is not in the pedigree
         """
         wanted = self.labels if animals is None else level_labels(pd.Index(animals))
+        place = self._places(wanted)
+        columns = np.zeros((len(self), len(wanted)))
+        columns[place, np.arange(len(wanted))] = 1.0
+        return pd.DataFrame(self.times_A(columns), index=self.labels, columns=wanted)
+
+    def A_among(self, animals: Sequence[object]) -> Matrix:
+        """Return A between some members, (c, c), passing over their ancestors only.
+
+        Raises
+        ------
+        DesignError : an animal is not in the pedigree
+        """
+        place = self._places(level_labels(pd.Index(animals)))
+        relate = self._loop("relate")
+        out = np.empty((len(place), len(place)))
+        x = np.empty((len(self), WIDTH))
+        for first in range(0, len(place), WIDTH):
+            batch = place[first : first + WIDTH]
+            needed = np.zeros(len(self), dtype=np.bool_)
+            needed[place] = True
+            relate(self.sire, self.dam, self._d, batch, needed, x)
+            out[:, first : first + len(batch)] = x[place, : len(batch)]
+        return (out + out.T) / 2.0
+
+    def _places(self, wanted: pd.Index) -> Codes:
         place = self.labels.get_indexer(wanted)
         if np.any(place < 0):
             name = wanted[int(np.argmin(place))]
@@ -147,9 +173,7 @@ class Pedigree:
                 f"{name!r} is not in the pedigree.",
                 hint=suggest(str(name), self.labels, "Members"),
             )
-        columns = np.zeros((len(self), len(wanted)))
-        columns[place, np.arange(len(wanted))] = 1.0
-        return pd.DataFrame(self.times_A(columns), index=self.labels, columns=wanted)
+        return place
 
     def times_A(self, x: Matrix) -> Matrix:
         """Return A x for x (m, c)."""

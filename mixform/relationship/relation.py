@@ -27,6 +27,7 @@ from mixform.relationship.labelled import (
     square_matrix,
 )
 from mixform.relationship.pedigree import Pedigree
+from mixform.relationship.single_step import SingleStep
 
 #: Columns of the inverse of a precision that are solved for at a time.
 AT_A_TIME = 256
@@ -167,7 +168,7 @@ def resolve_relationship(given: object) -> dict[str, Relation]:
     Parameters
     ----------
     given : grouping column -> `Pedigree`, frame with animal, sire and dam, covariance
-        (frame with labels, or `Genomic`), `Precision`, `Covariance`
+        (frame with labels, or `Genomic`), `Precision`, `Covariance`, `SingleStep`
 
     Raises
     ------
@@ -192,7 +193,7 @@ def resolve_relationship(given: object) -> dict[str, Relation]:
 def _relation(name: str, value: object) -> Relation:
     if isinstance(value, Pedigree):
         return PedigreeRelation(value)
-    if isinstance(value, Precision | Covariance):
+    if isinstance(value, Precision | Covariance | SingleStep):
         return value
     if isinstance(value, Genomic):
         return covariance_relation(value.K)
