@@ -146,14 +146,14 @@ class Pedigree:
         columns[place, np.arange(len(wanted))] = 1.0
         return pd.DataFrame(self.times_A(columns), index=self.labels, columns=wanted)
 
-    def A_among(self, animals: Sequence[object]) -> Matrix:
+    def A_among(self, animals: object) -> Matrix:
         """Return A between some members, (c, c), passing over their ancestors only.
 
         Raises
         ------
         DesignError : an animal is not in the pedigree
         """
-        place = self._places(level_labels(pd.Index(animals)))
+        place = self._places(level_labels(pd.Index(cast("Any", animals))))
         relate = self._loop("relate")
         out = np.empty((len(place), len(place)))
         x = np.empty((len(self), WIDTH))

@@ -109,9 +109,13 @@ class SingleStep:
         of_H22 = 2.0 * float(np.log(lower_H.diagonal()).sum())
         return self.pedigree.logdet - of_A22 + of_H22
 
-    @cached_property
+    @property
     def diagonal(self) -> Vector:
         """Diagonal of H, (m,)."""
+        return self._diagonal
+
+    @cached_property
+    def _diagonal(self) -> Vector:
         lower = self._factors[0]
         half = cho_solve((lower, True), self.H22 - self.A22)
         change = cho_solve((lower, True), half.T)

@@ -71,6 +71,7 @@ def simulate(m: int, seed: int = 1) -> pd.DataFrame:
 def seconds(call: Any, repeats: int = 1) -> tuple[float, Any]:
     """Return the median time and the last result."""
     times: list[float] = []
+    out = None
     for _ in range(repeats):
         start = time.perf_counter()
         out = call()

@@ -158,4 +158,4 @@ def test_what_is_refused():
     with pytest.raises(DesignError, match="blend is 1"):
         mf.single_step(PEDIGREE, G, blend=1.5)
     with pytest.raises(DesignError, match="cannot be aligned"):
-        mf.single_step(PEDIGREE, 0.0 * G.K + 1.0)
+        mf.single_step(PEDIGREE, 0.0 * G.K + 1.0, blend=0.0)
