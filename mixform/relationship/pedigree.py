@@ -272,7 +272,7 @@ def _listed(names: pd.Index) -> str:
 def _require_sexes(labels: pd.Index, parents: Codes) -> None:
     used = np.zeros((2, len(labels) + 1), dtype=np.bool_)  # the last of unknown ones
     used[0, parents[:, 0]] = used[1, parents[:, 1]] = True
-    mixed = labels[used[:, :-1].all(axis=0)]
+    mixed = labels[used[0, :-1] & used[1, :-1]]
     if len(mixed):
         shown = ", ".join(map(repr, mixed[:5])) + (", ..." if len(mixed) > 5 else "")
         raise DesignError(
