@@ -12,6 +12,7 @@ from mixform.estimate.criterion import average_information, evaluate, gradient
 from mixform.estimate.problem import build_problem
 from mixform.inference.diagnostics.residuals import marginal_variances
 from mixform.inference.satterthwaite import variance_model
+from mixform.inference.selection.comparison import random_change
 from mixform.relationship import resolve_relationship
 from tests.relationship.test_related_models import PEDIGREE, dense, records
 
@@ -369,3 +370,24 @@ def test_a_centred_identity_cannot_be_told_from_the_residual():
     K = pd.DataFrame(np.eye(m) - 1.0 / m, data["animal"], data["animal"])
     with pytest.raises(DesignError, match="no two levels of 'animal' are related"):
         mf.fit("y ~ 1 + (1 | animal)", data, relationship={"animal": K})
+
+
+def test_models_with_one_covariance_are_nested_and_others_are_not():
+    large = fitted("regression")._fit.design
+    assert random_change(fitted("animal")._fit.design, large) == "one"
+    assert random_change(fitted("animal", FEW)._fit.design, large) == "other"
+
+
+def test_influence_of_a_row_is_that_of_leaving_it_out_of_V():
+    m = fitted("crossed", weights="w")
+    V = relative_V(m._fit)
+    found = m.influence()
+    rest = np.arange(N) != 7
+    inverse = np.linalg.inv(V[np.ix_(rest, rest)])
+    y = DATA["y"].to_numpy()
+    without = np.linalg.solve(
+        X[rest].T @ inverse @ X[rest], X[rest].T @ inverse @ y[rest]
+    )
+    np.testing.assert_allclose(
+        found.dfbeta.to_numpy()[7], without - m.params.to_numpy(), atol=1e-8
+    )
