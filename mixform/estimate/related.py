@@ -7,8 +7,13 @@ from mixform.design import Design, RandomBlock
 from mixform.errors import DesignError
 from mixform.mme import ZBlock
 
-#: Random effects up to which a model with a dense covariance is solved densely.
+#: Random effects up to which a model with a dense covariance is solved densely, if no
+#: more than half of them, or this few, are of other terms.
 LOADING_LIMIT = 6000
+FEW_OTHERS = 400
+#: Random effects up to which it is solved densely because K is singular: a minute for
+#: each evaluation.
+SINGULAR_LIMIT = 12_000
 
 
 def by_precision(design: Design, backend: str) -> bool:
@@ -19,21 +24,26 @@ def by_precision(design: Design, backend: str) -> bool:
 
     Raises
     ------
-    DesignError : the sparse backend is asked for and a covariance has no inverse
+    DesignError : a covariance has no inverse, and the sparse backend is asked for or
+        the model is too large for the dense one
     """
     q = sum(block.m * block.k for block in design.blocks)
-    if backend == "dense" or (backend == "auto" and q <= LOADING_LIMIT):
+    loaded = [b for b in design.blocks if b.relation and b.relation.loading is not None]
+    own = sum(block.m * block.k for block in loaded)
+    small = q <= LOADING_LIMIT and q - own <= max(own, FEW_OTHERS)
+    if backend == "dense" or (backend == "auto" and small):
         return False
-    for block in design.blocks:
+    for block in loaded:
         relation = block.relation
-        if relation is None or relation.precision is not None:
+        assert relation is not None, "a loaded block has a relation"
+        if relation.precision is not None:
             continue
-        if backend != "sparse":
+        if backend == "auto" and q <= SINGULAR_LIMIT:
             return False
         raise DesignError(
             f"The {relation.description} of {block.term.group_label!r} has no inverse, "
-            "which the sparse solver needs.",
-            hint='Leave the backend to "auto", or blend K: 0.99 K + 0.01 I.',
+            f"which {q} random effects need for the sparse solver.",
+            hint='Blend K, 0.99 K + 0.01 I, or ask for control={"backend": "dense"}.',
         )
     return True
 

@@ -8,6 +8,7 @@ import pytest
 
 import mixform as mf
 from mixform.errors import DesignError, InferenceError
+from mixform.estimate import related
 from mixform.estimate.criterion import average_information, evaluate, gradient
 from mixform.estimate.problem import build_problem
 from mixform.inference.diagnostics.residuals import marginal_variances
@@ -345,8 +346,29 @@ def test_a_saved_model_keeps_its_covariance(tmp_path):
         assert str(again.summary()) == str(m.summary())
 
 
+def test_the_route_follows_the_other_terms(monkeypatch):
+    definite = G + np.eye(40)
+    monkeypatch.setattr(related, "FEW_OTHERS", 5)
+    many = DATA.assign(herd=np.arange(N) // 2)  # 55 herds
+    formula = "y ~ x + (1 | animal) + (1 | herd)"
+    dense_fit = mf.fit(
+        formula, many, relationship={"animal": definite}, control={"backend": "dense"}
+    )
+    fits = {
+        name: mf.fit(formula, many, relationship={"animal": K})
+        for name, K in (("definite", definite), ("singular", G))
+    }
+    routes = {n: m._fit.evaluation.problem.blocks[0].loading for n, m in fits.items()}
+    assert routes["definite"] is None
+    assert routes["singular"] is not None
+    assert fits["definite"].criterion == pytest.approx(dense_fit.criterion, abs=1e-8)
+    monkeypatch.setattr(related, "SINGULAR_LIMIT", 50)
+    with pytest.raises(DesignError, match="has no inverse, which 95 random effects"):
+        mf.fit(formula, many, relationship={"animal": G})
+
+
 def test_what_cannot_be_is_refused():
-    with pytest.raises(DesignError, match="has no inverse, which the sparse"):
+    with pytest.raises(DesignError, match="has no inverse, which 40 random"):
         fitted("animal", control={"backend": "sparse"})
     with pytest.raises(DesignError, match="smallest eigenvalue is -"):
         fitted("animal", G - 0.01 * np.eye(40))
