@@ -16,7 +16,7 @@ from mixform.errors import (
 )
 from mixform.estimate import Control
 from mixform.mme.matrix_level import MixedModelEquations
-from mixform.relationship import Pedigree, genomic, precision
+from mixform.relationship import Pedigree, genomic, loading, precision, single_step
 from mixform.result import Result
 
 __all__ = [
@@ -39,7 +39,9 @@ __all__ = [
     "fit",
     "genomic",
     "load",
+    "loading",
     "multitrait",
     "precision",
     "scan",
+    "single_step",
 ]

@@ -86,7 +86,9 @@ class Rows:
         out = np.zeros((len(self.base), B.shape[1]))
         start = 0
         for block in self.Z:
-            part = B[start : start + block.q].reshape(block.m, block.k, -1)
+            part = block.at_levels(
+                B[start : start + block.q].reshape(block.m, block.k, -1)
+            )
             out += np.einsum("nk,nkc->nc", block.design, part[block.codes])
             start += block.q
         return out
@@ -145,8 +147,12 @@ def _full(blocks: tuple[ZBlock, ...]) -> Matrix:
     start = 0
     rows = np.arange(n)[:, None]
     for block in blocks:
-        places = start + block.codes[:, None] * block.k + np.arange(block.k)
-        out[rows, places] = block.design
+        if block.loading is None:
+            places = start + block.codes[:, None] * block.k + np.arange(block.k)
+            out[rows, places] = block.design
+        else:
+            products = block.loading[block.codes][:, :, None] * block.design[:, None, :]
+            out[:, start : start + block.q] = products.reshape(n, block.q)
         start += block.q
     return out
 
