@@ -32,6 +32,8 @@ def fit(
     missing: Literal["drop", "raise"] = "drop",
     relationship: Mapping[str, object] | None = None,
     varcomp: Mapping[str, object] | None = None,
+    residual: str | None = None,
+    dispersion: str | None = None,
     start: object = None,
     control: Control | Mapping[str, object] | None = None,
     progress: bool | None = None,
@@ -40,29 +42,27 @@ def fit(
 
     Parameters
     ----------
-    formula : as lme4's: ``"y ~ trt * time + (1 + time | id)"``; random terms
-        ``(1 | g)``, ``(x || g)``, ``(1 | a/b)``, ``(1 | a:b)``; the rest is formulaic's
-        grammar with R's ``I(x^2)``, ``factor(x)``, ``offset(z)`` and ``.``
+    formula : as lme4's, ``"y ~ trt * time + (1 + time | id)"``: ``(1 | g)``, ``(x ||
+        g)``, ``(1 | a/b)``; the rest is formulaic's grammar with R's ``I(x^2)``,
+        ``factor(x)``, ``offset(z)`` and ``.``
     data : pandas, polars or pyarrow table, mapping of columns, path to CSV or Parquet
     method : "REML" or "ML"
     weights, offset : column name, or a value for each row; Var(e_i) = sigma^2 / w_i
     contrasts : factor -> "treatment", "sum", "helmert", "poly" or a matrix
     subset : boolean for each row, or a condition on the columns as a string
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
-    relationship : ``{"animal": ...}``, a `Pedigree`, table of animal, sire and dam,
-        covariance (frame with labels, `genomic`, a `loading` F of F F'; singular or
-        not), `single_step` or `precision` of all members;
-        ``iid(1 | animal)`` is independent all the same (permanent environment)
-    varcomp : known variances of all terms, held and not estimated:
-        ``{"animal": 20.0, "residual": 40.0}``, matrices for several coefficients
-    start : theta (t,) to start from, as `Result.theta`
-    control : options of the search, `Control` or a mapping of its fields
+    relationship : ``{"animal": ...}``: `Pedigree`, table of it, covariance, `genomic`,
+        `loading`, `single_step`, `precision`; ``iid(1 | animal)`` ignores it
+    varcomp : known variances, ``{"animal": 20.0, "residual": 40.0}``, held
+    residual : structure, ``"us(visit | id)"``; also cs, csh, ar1, arh1, car1, toep,
+        toeph, ante1, diag, exp, gau, mat; ``arm/id`` gives each arm its parameters
+    dispersion : formula of the log residual standard deviation, ``"~ sex"``
+    start : theta (t,) to start from; control : options of the search, as `Control`
     progress : show a bar; None after a few seconds, if tqdm is installed
 
     Raises
     ------
-    FormulaError : the formula cannot be read or names an unknown column
-    DesignError, SolverError : the data do not support the model, or do not fit
+    FormulaError, DesignError, SolverError : of the formula, of the data, no solution
 
     Examples
     --------
@@ -74,7 +74,8 @@ def fit(
     call = make_call(
         formula, data, method=method, weights=weights, offset=offset,
         contrasts=contrasts, subset=subset, missing=missing, relationship=relationship,
-        varcomp=varcomp, start=start, control=control,
+        varcomp=varcomp, residual=residual, dispersion=dispersion, start=start,
+        control=control,
     )  # fmt: skip
     record = run(call, progress)
     warn_of(record)

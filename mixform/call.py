@@ -25,7 +25,7 @@ import pandas as pd
 
 from mixform._typing import Vector
 from mixform.covariance import STRUCTURES
-from mixform.design import Design, build_design
+from mixform.design import Design, ResidualFormula, build_design
 from mixform.design.model_matrix import variables_of
 from mixform.errors import (
     ConvergenceWarning,
@@ -37,10 +37,16 @@ from mixform.errors import (
 )
 from mixform.estimate import Control, Fit, estimate, resolve_control
 from mixform.estimate.known import solve_known
-from mixform.formula import formulaic_formula, parse_formula
+from mixform.formula import (
+    formulaic_formula,
+    parse_dispersion,
+    parse_formula,
+    parse_residual,
+)
 from mixform.formula.update import update_formula
 from mixform.progress import SearchProgress
 from mixform.relationship import resolve_relationship
+from mixform.residual import RESIDUALS
 
 METHODS = ("REML", "ML")
 MISSING = ("drop", "raise")
@@ -56,8 +62,8 @@ class Call:
     Attributes
     ----------
     formula, data, method, weights, offset, contrasts, subset, missing, relationship,
-        varcomp, start, control : as given; nothing in them is shared with what the
-        user may change later
+        varcomp, residual, dispersion, start, control : as given; nothing in them is
+        shared with what the user may change later
     file : size and time of change (ns) of the file that ``data`` names, if it does
     """
 
@@ -71,6 +77,8 @@ class Call:
     missing: str = "drop"
     relationship: Mapping[str, object] | None = None
     varcomp: Mapping[str, object] | None = None
+    residual: str | None = None
+    dispersion: str | None = None
     start: object = None
     control: Control | Mapping[str, object] | None = None
     file: tuple[int, int] | None = None
@@ -195,6 +203,14 @@ def design_of(call: Call) -> Design:
         subset=call.subset,
         missing=call.missing,
         relationship=resolve_relationship(call.relationship),
+        errors=ResidualFormula(
+            term=None
+            if call.residual is None
+            else parse_residual(call.residual, tuple(RESIDUALS)),
+            dispersion=None
+            if call.dispersion is None
+            else parse_dispersion(call.dispersion),
+        ),
     )
 
 

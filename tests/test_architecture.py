@@ -20,6 +20,7 @@ LAYERS = [
     {"relationship"},
     {"covariance"},
     {"residual"},
+    {"residual"},
     {"mme"},
     {"estimate"},
     {"inference"},

@@ -10,3 +10,5 @@ from mixform.design.fixed import FixedPart as FixedPart
 from mixform.design.random import RandomBlock as RandomBlock
 from mixform.design.random import Relation as Relation
 from mixform.design.record import Design as Design
+from mixform.design.residual import ResidualFormula as ResidualFormula
+from mixform.design.residual import ResidualPart as ResidualPart

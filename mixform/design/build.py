@@ -32,8 +32,18 @@ from mixform.design.random import (
     require_grouping,
 )
 from mixform.design.record import Design
+from mixform.design.residual import PLAIN, ResidualFormula, build_residual
 from mixform.design.response import check_response, check_weights
-from mixform.design.rows import complete_rows, listed, require_rows, subset_rows, take
+from mixform.design.rows import (
+    all_finite,
+    complete_rows,
+    listed,
+    require_rows,
+    subset_rows,
+    take,
+    too_few_rows,
+    without_undefined,
+)
 from mixform.errors import DesignError, FormulaError, Span, suggest
 from mixform.formula import ModelFormula, alias, formulaic_formula
 
@@ -48,6 +58,7 @@ def build_design(
     subset: object = None,
     missing: str = "drop",
     relationship: Mapping[str, Relation] | None = None,
+    errors: ResidualFormula = PLAIN,
 ) -> Design:
     """Apply the formula to the data.
 
@@ -60,6 +71,7 @@ def build_design(
     subset : boolean values, or an expression in the columns (pandas ``eval``)
     missing : "drop" or "raise"
     relationship : grouping column -> relation of its levels
+    errors : structure and dispersion of the residuals
 
     Raises
     ------
@@ -71,7 +83,7 @@ def build_design(
         raise DesignError("The data have no rows.", hint="Check how they were read.")
     relationship = relationship or {}
     require_grouping(list(relationship), formula.random)
-    return _Builder(formula, table, relationship).build(
+    return _Builder(formula, table, relationship, errors).build(
         weights=weights,
         offset=offset,
         contrasts=contrasts,
@@ -102,10 +114,15 @@ class _Builder:
     """Holds the table and the parts of the formula while a design is made."""
 
     def __init__(
-        self, formula: ModelFormula, table: Table, relationship: Mapping[str, Relation]
+        self,
+        formula: ModelFormula,
+        table: Table,
+        relationship: Mapping[str, Relation],
+        errors: ResidualFormula,
     ) -> None:
         self.formula = formula
         self.relationship = relationship
+        self.errors = errors
         self.table = table
         self.response = formulaic_formula(formula.response.code + " - 1")
         self.fixed = self._part(formula.fixed.code)
@@ -117,6 +134,11 @@ class _Builder:
         )
         self.group_names = [n for term in formula.random for n in term.group]
         self._require_names()
+        errors.require_columns(table.names)
+        self.coefficient_names = list(
+            dict.fromkeys((*self.coefficient_names, *errors.variables))
+        )
+        self.group_names += errors.columns
 
     def _part(self, code: str) -> Any:
         """Read a part; '.' stands for all columns but the response."""
@@ -162,7 +184,7 @@ class _Builder:
         undefined = self._undefined(coded)
         if undefined:
             # log(-1) is as missing as a missing value: one joint mask, as in R.
-            used, counts = _without(used, undefined, counts)
+            used, counts = without_undefined(used, undefined, counts)
             require_rows(used, asked, counts)
             kept = {n: take(s, used) for n, s in columns.items()}
             resolved = resolve_contrasts(contrasts, kept, made_factors)
@@ -280,7 +302,7 @@ class _Builder:
         undefined: dict[str, Mask] = {}
         known = np.zeros(len(coded.y), dtype=bool)
         for names, values, _ in self._arrays(coded):
-            if _all_finite(values):
+            if all_finite(values):
                 continue
             for name, gap in zip(names, np.isnan(values).T, strict=True):
                 if (gap & ~known).any():
@@ -302,7 +324,7 @@ class _Builder:
         if offset is not None:
             arrays.append((("offset",), offset[:, None], self.formula.response.span))
         for names, values, span in arrays:
-            if _all_finite(values):
+            if all_finite(values):
                 continue
             counts = np.isinf(values).sum(axis=0).tolist()
             name, count = next((n, c) for n, c in zip(names, counts, strict=True) if c)
@@ -333,7 +355,7 @@ class _Builder:
             raise DesignError(
                 f"{n} rows cannot estimate {len(fixed.kept)} fixed effects and a "
                 "residual variance.",
-                hint=_advice(n, facts["columns"]),
+                hint=too_few_rows(n, facts["columns"]),
             )
         return Design(
             formula=self.formula,
@@ -342,6 +364,9 @@ class _Builder:
             blocks=blocks,
             weights=weights,
             offset=np.sum(offsets, axis=0) if offsets else None,
+            residual=build_residual(
+                self.errors, groups, facts["columns"], n, facts["contrasts"]
+            ),
             **facts,
         )
 
@@ -368,32 +393,3 @@ class _Builder:
                 )
             )
         return tuple(blocks)
-
-
-def _all_finite(values: Matrix) -> bool:
-    # A sum is NaN or infinite if any entry is, and costs one pass.
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
-
-
-def _without(
-    used: Mask, undefined: Mapping[str, Mask], counts: Mapping[str, int]
-) -> tuple[Mask, dict[str, int]]:
-    """Return the rows in use without the undefined ones, and the new counts."""
-    used = used.copy()
-    used[np.flatnonzero(used)[np.any(list(undefined.values()), axis=0)]] = False
-    more = {name: int(gap.sum()) for name, gap in undefined.items()}
-    return used, {**counts, **more}
-
-
-def _advice(n: int, columns: Mapping[str, pd.Series]) -> str:
-    """Return a hint; the usual cause is a column of numbers that was read as text."""
-    for name, column in columns.items():
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            levels = len(column.cat.categories)
-            if levels > 2 and 2 * levels > n:
-                return (
-                    f"{name!r} is a factor with {levels} levels; convert it to numbers "
-                    "if it should be a covariate."
-                )
-    return "Use fewer fixed effects, or more data."

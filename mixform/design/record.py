@@ -12,6 +12,7 @@ from scipy.sparse import csc_array, hstack
 from mixform._typing import Mask, Vector
 from mixform.design.fixed import FixedPart
 from mixform.design.random import RandomBlock
+from mixform.design.residual import ResidualPart
 from mixform.formula import ModelFormula
 
 
@@ -35,6 +36,7 @@ class Design:
     missing_columns : column -> number of its missing values in the rows asked for
     offset_column, weights_column : the columns behind the arguments, if columns
     offset_is_array : whether the offset argument was an array
+    residual : structure of the residuals; None if independent with equal variance
     """
 
     formula: ModelFormula
@@ -52,6 +54,7 @@ class Design:
     offset_column: str | None
     offset_is_array: bool
     weights_column: str | None
+    residual: ResidualPart | None = None
 
     def __repr__(self) -> str:
         return (

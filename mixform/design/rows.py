@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mixform._typing import Mask, Vector
+from mixform._typing import Mask, Matrix, Vector
 from mixform.design.frame import Table, aligned_values, is_missing
 from mixform.errors import DesignError, suggest
 
@@ -123,3 +123,33 @@ def take(series: pd.Series, used: Mask) -> pd.Series:
 def listed(counts: Mapping[str, int]) -> str:
     """Return counts by name in words: ``x 3, trt 1``."""
     return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def all_finite(values: Matrix) -> bool:
+    """Return whether all entries are finite."""
+    # A sum is NaN or infinite if any entry is, and costs one pass.
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
+
+
+def without_undefined(
+    used: Mask, undefined: Mapping[str, Mask], counts: Mapping[str, int]
+) -> tuple[Mask, dict[str, int]]:
+    """Return the rows in use without the undefined ones, and the new counts."""
+    used = used.copy()
+    used[np.flatnonzero(used)[np.any(list(undefined.values()), axis=0)]] = False
+    more = {name: int(gap.sum()) for name, gap in undefined.items()}
+    return used, {**counts, **more}
+
+
+def too_few_rows(n: int, columns: Mapping[str, pd.Series]) -> str:
+    """Return a hint; the usual cause is a column of numbers that was read as text."""
+    for name, column in columns.items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            levels = len(column.cat.categories)
+            if levels > 2 and 2 * levels > n:
+                return (
+                    f"{name!r} is a factor with {levels} levels; convert it to numbers "
+                    "if it should be a covariate."
+                )
+    return "Use fewer fixed effects, or more data."

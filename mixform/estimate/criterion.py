@@ -22,7 +22,15 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import SolverError
 from mixform.estimate.problem import Problem
+from mixform.estimate.whitening import Rows
 from mixform.mme import Factor
+
+
+def require_rows(problem: Problem) -> Rows:
+    """Return the rows of a problem that has a residual structure."""
+    assert problem.rows is not None, "there is a residual structure"
+    return problem.rows
+
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
 
@@ -95,6 +103,44 @@ class Evaluation:
         return self._ZtVinvW @ np.append(-self.beta, 1.0)
 
     @cached_property
+    def e(self) -> Vector:
+        """R^-1/2 e^ of a residual structure, (n,)."""
+        rows = require_rows(self.problem)
+        b = self.problem.equations.Lambda_dot(self.T, self.u[:, None])
+        assert rows.W is not None, "rows were whitened"
+        return rows.W @ np.append(-self.beta, 1.0) - rows.Z_dot(b)[:, 0]
+
+    @cached_property
+    def RootVinvX(self) -> Matrix:
+        """R^1/2 V^-1X of a residual structure, (n, p)."""
+        rows = require_rows(self.problem)
+        b = self.problem.equations.Lambda_dot(self.T, self.V[:, :-1])
+        return rows.X - rows.Z_dot(b)
+
+    @cached_property
+    def residual_gradients(self) -> tuple[Vector, Vector]:
+        """Derivatives (r,) by rho of the log determinants, and of r^2.
+
+        d logdets = tr(P~ dR) and d r^2 = -e^'R^-1 dR R^-1 e^, P~ = R^-1 - R^-1 W C~^-1
+        W'R^-1, W = [X, Z Lambda]; under ML without X. Only the subjects' blocks of
+        it are needed.
+        """
+        if self.problem.rows is None:
+            return np.empty(0), np.empty(0)
+        rows = self.problem.rows
+        here = rows.residual
+        S = here.counts()
+        if self.problem.blocks:
+            hats = here.sum_blocks(rows.hat_blocks(self.factor, self.T))
+            S = [one - hat for one, hat in zip(S, hats, strict=True)]
+        if self.problem.reml and self.problem.p:
+            half = self.RootVinvX @ self.R_inverse
+            fixed = here.block_sums(half, half)
+            S = [one - block for one, block in zip(S, fixed, strict=True)]
+        e = self.e[:, None]
+        return here.traces(S), -here.traces(here.block_sums(e, e))
+
+    @cached_property
     def factor_gradients(self) -> tuple[tuple[Matrix, ...], tuple[Matrix, ...]]:
         """Derivatives (k, k) of the log determinants, and of r^2, by each entry of T.
 
@@ -119,12 +165,14 @@ class Evaluation:
 
 
 def evaluate(problem: Problem, theta: Vector) -> Evaluation:
-    """Solve the mixed model equations at theta (t,)."""
-    return evaluate_at(problem, problem.factors(theta))
+    """Solve the mixed model equations at theta, residual parameters last, (t + r,)."""
+    return evaluate_at(problem.at(theta), problem.factors(theta))
 
 
 def evaluate_at(problem: Problem, T: tuple[Matrix, ...]) -> Evaluation:
     """Solve the mixed model equations at given factors, triangular or not.
+
+    A problem with a residual structure is at its parameters already.
 
     Raises
     ------
@@ -134,10 +182,7 @@ def evaluate_at(problem: Problem, T: tuple[Matrix, ...]) -> Evaluation:
     factor = problem.equations.factor(T)
     LambdaZtW = problem.equations.Lambda_dot(T, problem.ZtW, transpose=True)
     V = factor.solve(LambdaZtW)
-    # [X, y]'V^-1[X, y]; X is orthonormal and orthogonal to y before Z enters.
-    WtVinvW = -(LambdaZtW.T @ V)
-    WtVinvW.flat[:: p + 2] += 1.0
-    WtVinvW[p, p] += problem.yty - 1.0
+    WtVinvW = problem.WtW - LambdaZtW.T @ V  # [X, y]'V^-1[X, y]
     upper, info = dpotrf(WtVinvW, lower=0, clean=1)
     if info != 0:
         raise SolverError(
@@ -167,8 +212,11 @@ def evaluate_at(problem: Problem, T: tuple[Matrix, ...]) -> Evaluation:
 def chain_to_theta(
     problem: Problem, theta: Vector, factor_gradients: tuple[Matrix, ...]
 ) -> Vector:
-    """Return derivatives by theta (t,) from derivatives by the entries of T."""
-    out = np.empty(len(theta))
+    """Return derivatives by theta (t,) from derivatives by the entries of T.
+
+    ``theta`` may hold residual parameters behind its own.
+    """
+    out = np.empty(problem.n_theta)
     for structure, where, block, gradient in zip(
         problem.structures,
         problem.theta_slices,
@@ -182,8 +230,21 @@ def chain_to_theta(
 
 
 def gradient(evaluation: Evaluation, theta: Vector) -> Vector:
-    """Return the exact gradient of the criterion by theta, (t,)."""
-    return chain_to_theta(evaluation.problem, theta, _gradient_by_T(evaluation))
+    """Return the exact gradient of the criterion by theta and rho, (t + r,)."""
+    determinants, quadratic = parts_of_gradient(evaluation, theta)
+    return determinants + quadratic / evaluation.sigma2
+
+
+def parts_of_gradient(evaluation: Evaluation, theta: Vector) -> tuple[Vector, Vector]:
+    """Return derivatives (t + r,) of the log determinants, and of r^2."""
+    problem = evaluation.problem
+    determinants, quadratic = (
+        np.append(chain_to_theta(problem, theta, by_T), by_rho)
+        for by_T, by_rho in zip(
+            evaluation.factor_gradients, evaluation.residual_gradients, strict=True
+        )
+    )
+    return determinants, quadratic
 
 
 def _gradient_by_T(evaluation: Evaluation) -> tuple[Matrix, ...]:
@@ -194,14 +255,14 @@ def _gradient_by_T(evaluation: Evaluation) -> tuple[Matrix, ...]:
 
 
 def em_step(evaluation: Evaluation, theta: Vector) -> Vector:
-    """Return theta (t,) after one step of expectation-maximization.
+    """Return theta (t + r,) after one step of expectation-maximization in theta.
 
     Sigma - Sigma S Sigma / m, S = dcriterion / dSigma (Laird and Ware 1982, Biometrics
     38, 963). From variances that are too large it lands close to the optimum, where
     the average information, too small there, would throw the search far off.
     """
     problem = evaluation.problem
-    out = np.empty_like(theta)
+    out = theta.copy()
     for structure, where, block, T, G in zip(
         problem.structures,
         problem.theta_slices,
@@ -229,29 +290,39 @@ def dSigma(evaluation: Evaluation, theta: Vector) -> list[Stack]:
 
 
 def average_information(evaluation: Evaluation, theta: Vector) -> Matrix:
-    """Return the average information of the criterion, (t, t), positive semidefinite.
+    """Return the average information, (t + r, t + r), positive semidefinite.
 
     A_kl = (q_k'P~q_l - (q_k'P~y)(q_l'P~y) / r^2) / sigma^2, q_k = dV_k P~y, with
     sigma^2 profiled out: twice the matrix of Gilmour, Thompson and Cullis (1995),
-    because the criterion is -2 log L.
+    because the criterion is -2 log L. For a random term q_k = Z H_k.
     """
     problem = evaluation.problem
     related = problem.times_A(evaluation.ZtRinve)
     H = problem.equations.level_products(dSigma(evaluation, theta), related)
-    ZtZ_H = problem.equations.ZtZ_dot(H)
-    F_u = problem.equations.Lambda_dot(evaluation.T, ZtZ_H, transpose=True)
-    quadratic = H.T @ ZtZ_H - F_u.T @ evaluation.factor.solve(F_u)
-    if problem.p:
-        F_x = (problem.ZtW.T @ H - evaluation.V.T @ F_u)[:-1]
-        half = evaluation.R_inverse.T @ F_x
-        quadratic -= half.T @ half
+    Ztq = problem.equations.ZtZ_dot(H)
+    qtq = H.T @ Ztq
     linear = H.T @ evaluation.ZtRinve
+    Xtq = problem.ZtX.T @ H
+    if problem.rows is not None:
+        rows = problem.rows
+        q = rows.residual.products(evaluation.e[:, None])[:, :, 0].T
+        Ztq_rho = rows.Zt_dot(problem.equations, q)
+        cross = H.T @ Ztq_rho
+        qtq = np.block([[qtq, cross], [cross.T, q.T @ q]])
+        Ztq = np.concatenate([Ztq, Ztq_rho], axis=1)
+        Xtq = np.concatenate([Xtq, rows.X.T @ q], axis=1)
+        linear = np.append(linear, q.T @ evaluation.e)
+    F_u = problem.equations.Lambda_dot(evaluation.T, Ztq, transpose=True)
+    quadratic = qtq - F_u.T @ evaluation.factor.solve(F_u)
+    if problem.p:
+        half = evaluation.R_inverse.T @ (Xtq - evaluation.V[:, :-1].T @ F_u)
+        quadratic -= half.T @ half
     A = (quadratic - np.outer(linear, linear) / evaluation.r2) / evaluation.sigma2
     return (A + A.T) / 2.0
 
 
 def information_bound(evaluation: Evaluation, theta: Vector) -> Vector:
-    """Return a lower bound of the diagonal of the expected information, (t,).
+    """Return a lower bound of the diagonal of the expected information, (t + r,).
 
     tr(P~ dV P~ dV) >= tr(P~ dV)^2 / rank(dV), by Cauchy and Schwarz. Where a variance
     is far too large the average information is far below the expected one, and a
@@ -259,9 +330,9 @@ def information_bound(evaluation: Evaluation, theta: Vector) -> Vector:
     """
     problem = evaluation.problem
     traces = chain_to_theta(problem, theta, evaluation.factor_gradients[0])
-    ranks = np.empty(len(theta))
+    ranks = np.empty(len(traces))
     for structure, where, block in zip(
         problem.structures, problem.theta_slices, problem.blocks, strict=True
     ):
         ranks[where] = block.m * (2 if structure.couples and block.k > 1 else 1)
-    return traces**2 / ranks
+    return np.append(traces**2 / ranks, np.zeros(problem.n_rho))

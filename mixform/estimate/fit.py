@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -44,10 +44,10 @@ class Fit:
     design : the data in the model
     method : "REML" or "ML"
     evaluation : the solution on the scaled problem
-    scaled_theta : (t,) parameters of the scaled problem
+    scaled_theta : (t + r,) parameters of the scaled problem, rho last
     T : relative covariance factor of each block, Var(b) = sigma^2 T T'
     theta : (t,) their parameters in the user's units
-    interior : (t,) which of them are not on the boundary
+    interior : (t + r,) which of those of the scaled problem are not on the boundary
     beta : (p,) estimated fixed effects, aliased ones left out
     V_beta : (p, p) their covariance
     b : (m, k) random effects of each block
@@ -56,6 +56,7 @@ class Fit:
     certificate, convergence : of the optimum
     singular_terms : positions of the blocks with singular covariance
     known : the variances were given, not estimated
+    rho : (r,) parameters of the residual structure, unconstrained
     """
 
     design: Design
@@ -74,6 +75,7 @@ class Fit:
     convergence: Convergence
     singular_terms: tuple[int, ...]
     known: bool = False
+    rho: Vector = field(default_factory=lambda: np.empty(0))
 
     @property
     def n(self) -> int:
@@ -85,7 +87,7 @@ class Fit:
         """Estimated parameters counted as lme4 does: beta, theta and sigma."""
         if self.known:
             return len(self.beta)
-        return len(self.beta) + len(self.theta) + 1
+        return len(self.beta) + len(self.theta) + len(self.rho) + 1
 
     @property
     def loglik(self) -> float:

@@ -17,15 +17,15 @@ from mixform.covariance import STRUCTURES, Structure
 from mixform.design import Design, Relation
 from mixform.errors import DesignError
 from mixform.estimate.identification import (
-    LEAST_VARIATION,
     require_identified,
     require_not_residual,
     require_outside_X,
-    require_size,
-    require_variation,
 )
-from mixform.estimate.related import by_precision, z_block
+from mixform.estimate.related import by_precision, logdet_P, relations_of, z_block
+from mixform.estimate.responses import Responses, checked_response
+from mixform.estimate.whitening import Rows, build_rows, require_dense
 from mixform.mme import Equations, ZBlock, build_equations
+from mixform.residual.model import build_residual_model
 
 #: What the other columns leave of a coefficient's column (of unit RMS), below which the
 #: search works on orthogonal columns: x far from its origin, such as a year.
@@ -45,14 +45,19 @@ class Problem:
     theta_slices : where each block's parameters stand in theta
     equations : the backend
     ZtW : (q, p + 1) Z'R^-1 [X, y]
-    yty : y'R^-1y
-    logdet_R, logdet_P : constants of the criterion
+    WtW : (p + 1, p + 1) [X, y]'R^-1 [X, y]
+    logdet_R, logdet_P : log determinants in the criterion
+    logdet_weights : what the weights add to log|R|
     y_scale : standard deviation that y was divided by
     Z_scales : for each block C (k, k), lower triangular, with (user's design row) =
         C' (scaled row): T of the user's coefficients is C^-1 T
     projection : (p,) Q'y, what was taken out of y
     relations : for each block the relation of Z's columns, None if independent, as the
         factors of a loading are; empty if all are
+    relations : for each block the relation of its levels, None if independent; empty
+        if all are
+    rows : whitened at the residual parameters, which everything above is at; None
+        where residuals are independent
     """
 
     n: int
@@ -63,13 +68,37 @@ class Problem:
     theta_slices: tuple[slice, ...]
     equations: Equations
     ZtW: Matrix
-    yty: float
+    WtW: Matrix
     logdet_R: float
     logdet_P: float
+    logdet_weights: float
     y_scale: float
     Z_scales: tuple[Matrix, ...]
     projection: Vector
     relations: tuple[Relation | None, ...] = ()
+    rows: Rows | None = None
+
+    @property
+    def yty(self) -> float:
+        """y'R^-1y."""
+        return float(self.WtW[-1, -1])
+
+    def at(self, psi: Vector) -> Problem:
+        """Return the problem at the residual parameters, the last of psi (t + r,)."""
+        if self.rows is None:
+            return self
+        rho = psi[self.n_theta :]
+        rows = self.rows.at(rho)
+        assert rows.W is not None, "rows were whitened"
+        equations = rows.equations(self.equations)
+        return replace(
+            self,
+            rows=rows,
+            equations=equations,
+            ZtW=rows.Zt_dot(equations, rows.W),
+            WtW=rows.W.T @ rows.W,
+            logdet_R=self.logdet_weights + rows.residual.logdet,
+        )
 
     def times_A(self, array: Matrix) -> Matrix:
         """Return P^-1 times an array (q, ...): the covariance A of related levels."""
@@ -94,16 +123,23 @@ class Problem:
         return self.theta_slices[-1].stop if self.theta_slices else 0
 
     @property
+    def n_rho(self) -> int:
+        """Number of residual parameters, sigma not counted."""
+        return 0 if self.rows is None else self.rows.model.n_parameters
+
+    @property
     def residual_df(self) -> int:
         """What r^2 is divided by: n - p for REML, n for ML."""
         return self.n - self.p if self.reml else self.n
 
     def start(self) -> Vector:
-        """Return the parameters that the search starts from."""
+        """Return the parameters (t + r,) that the search starts from."""
         parts = [
             structure.start(block.k)
             for structure, block in zip(self.structures, self.blocks, strict=True)
         ]
+        if self.rows is not None:
+            parts.append(self.rows.model.started_from(self.rows.base[:, -1]))
         return np.concatenate(parts) if parts else np.empty(0)
 
     def factors(self, theta: Vector) -> tuple[Matrix, ...]:
@@ -114,69 +150,6 @@ class Problem:
                 self.structures, self.theta_slices, self.blocks, strict=True
             )
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Responses:
-    """r responses of one design, on the scale they are solved on.
-
-    Attributes
-    ----------
-    rest : (n, r) what X leaves of each, rows scaled by R^-1/2, of unit SD
-    y_scale : (r,) standard deviation that each was divided by
-    projection : (p, r) Q'y, what was taken out of each
-    largest : (r,) largest absolute value of each, rows scaled by R^-1/2
-    size : (r,) root mean square of each, relative to the largest value
-    """
-
-    rest: Matrix
-    y_scale: Vector
-    projection: Matrix
-    largest: Vector
-    size: Vector
-
-    @property
-    def determined(self) -> np.ndarray:
-        """Which of them X does not fit exactly, (r,) boolean."""
-        return self.y_scale > LEAST_VARIATION * self.size
-
-    def take(self, which: np.ndarray) -> Responses:
-        """Return some of them."""
-        return Responses(
-            rest=self.rest[:, which],
-            y_scale=self.y_scale[which],
-            projection=self.projection[:, which],
-            largest=self.largest[which],
-            size=self.size[which],
-        )
-
-
-def scale_responses(design: Design, Y: Matrix) -> Responses:
-    """Project responses Y (n, r), in the user's units, off X and scale them."""
-    if design.offset is not None:
-        Y = Y - design.offset[:, None]
-    if design.weights is not None:
-        Y = Y * np.sqrt(design.weights)[:, None]
-    Q = design.fixed.Q
-    n, p = Q.shape
-    # Divided by the largest value, squares neither over- nor underflow.
-    largest = np.abs(Y).max(axis=0)
-    unit = np.where(largest > 0.0, largest, 1.0)
-    Y = Y / unit
-    projection = Q.T @ Y
-    rest = Y - Q @ projection
-    again = Q.T @ rest  # once more: what rounding left behind
-    projection += again
-    rest -= Q @ again
-    scale = np.sqrt(np.einsum("ij,ij->j", rest, rest) / (n - p))
-    rest /= np.where(scale > 0.0, scale, 1.0)
-    return Responses(
-        rest=rest,
-        y_scale=scale * unit,
-        projection=projection * unit,
-        largest=largest,
-        size=np.sqrt(np.einsum("ij,ij->j", Y, Y) / n) * unit,
-    )
 
 
 def build_problem(
@@ -193,7 +166,7 @@ def build_problem(
     DesignError : the response is constant or fitted exactly by X; a random term
         cannot be told from the residual
     """
-    response = _checked_response(design)
+    response = checked_response(design)
     weights = design.weights
     n, p = design.fixed.Q.shape
     blocks, Z_scales = _scaled_blocks(
@@ -202,21 +175,21 @@ def build_problem(
     structures = tuple(STRUCTURES[b.term.structure] for b in design.blocks)
     sizes = [s.n_parameters(b.k) for s, b in zip(structures, blocks, strict=True)]
     ends = np.cumsum([0, *sizes]).tolist()
-    for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
-        if known:
-            break
-        if term.relation is not None:
-            require_not_residual(block, term, design)
-        elif block.m * block.k >= n:
-            require_identified(block, structure, design, term.term.span)
+    if not known:
+        _require_told_apart(design, blocks, structures)
+    W = np.column_stack([design.fixed.Q, response.rest])
+    rows = None
+    if design.residual is not None:
+        rows = build_rows(build_residual_model(design.residual), W, blocks)
+        backend = require_dense(rows, backend)
     equations = build_equations(blocks, backend)
-    ZtW = equations.Zt_dot(np.column_stack([design.fixed.Q, response.rest]))
+    ZtW = equations.Zt_dot(W)
     if not known:
         require_outside_X(blocks, ZtW[:, :p], design)
-    relations = tuple(
-        None if block.precision is None else term.relation
-        for block, term in zip(blocks, design.blocks, strict=True)
-    )
+    relations = relations_of(blocks, design)
+    logdet_weights = 0.0 if weights is None else -float(np.log(weights).sum())
+    WtW = np.eye(p + 1)
+    WtW[p, p] = float(response.rest[:, 0] @ response.rest[:, 0])
     return Problem(
         n=n,
         p=p,
@@ -226,18 +199,26 @@ def build_problem(
         theta_slices=tuple(map(slice, ends[:-1], ends[1:])),
         equations=equations,
         ZtW=ZtW,
-        yty=float(response.rest[:, 0] @ response.rest[:, 0]),
-        logdet_R=0.0 if weights is None else -float(np.log(weights).sum()),
-        logdet_P=-sum(
-            block.k * relation.logdet
-            for block, relation in zip(blocks, relations, strict=True)
-            if relation is not None
-        ),
+        WtW=WtW,
+        logdet_R=logdet_weights,
+        logdet_weights=logdet_weights,
+        logdet_P=logdet_P(blocks, relations),
         y_scale=float(response.y_scale[0]),
         Z_scales=Z_scales,
         projection=response.projection[:, 0],
-        relations=relations if any(r is not None for r in relations) else (),
+        relations=relations,
+        rows=rows,
     )
+
+
+def _require_told_apart(
+    design: Design, blocks: Sequence[ZBlock], structures: Sequence[Structure]
+) -> None:
+    for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
+        if term.relation is not None:
+            require_not_residual(block, term, design)
+        elif block.m * block.k >= len(design.y):
+            require_identified(block, structure, design, term.term.span)
 
 
 def times_relation(relation: Relation | None, part: Matrix) -> Matrix:
@@ -254,33 +235,30 @@ def with_response(problem: Problem, design: Design) -> Problem:
     ------
     DesignError : the response is constant or fitted exactly by X
     """
-    response = _checked_response(design)
+    response = checked_response(design)
     Zty = problem.equations.Zt_dot(response.rest)
     return at_response(problem, response, Zty, 0)
 
 
 def at_response(problem: Problem, responses: Responses, ZtY: Matrix, j: int) -> Problem:
-    """Return the problem of response j; ZtY (q, r) is Z'R^-1 of all of them."""
+    """Return the problem of response j; ZtY (q, r) is Z'R^-1 of all of them.
+
+    With a residual structure, before it is whitened.
+    """
     rest = responses.rest[:, j]
+    WtW = np.eye(problem.p + 1)
+    WtW[-1, -1] = float(rest @ rest)
+    rows = problem.rows
+    if rows is not None:
+        rows = replace(rows, base=np.column_stack([rows.base[:, :-1], rest]))
     return replace(
         problem,
         ZtW=np.column_stack([problem.ZtX, ZtY[:, j]]),
-        yty=float(rest @ rest),
+        WtW=WtW,
+        rows=rows,
         y_scale=float(responses.y_scale[j]),
         projection=responses.projection[:, j],
     )
-
-
-def require_response(design: Design, responses: Responses, j: int) -> None:
-    """Refuse response j, that of the design, if it leaves nothing to estimate."""
-    require_size(design, float(responses.largest[j]))
-    require_variation(design, float(responses.size[j]), float(responses.y_scale[j]))
-
-
-def _checked_response(design: Design) -> Responses:
-    response = scale_responses(design, design.y[:, None])
-    require_response(design, response, 0)
-    return response
 
 
 def _scaled_blocks(

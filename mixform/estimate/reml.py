@@ -20,6 +20,7 @@ from mixform.estimate.certificate import (
     snap_to_boundary,
 )
 from mixform.estimate.criterion import Evaluation, evaluate
+from mixform.estimate.determination import snap_to_edge
 from mixform.estimate.fit import Convergence, Fit
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
@@ -186,6 +187,8 @@ def search(
             polish=end.n_evaluations >= PATIENCE,
         )
         count += extra
+        theta, here, extra = snap_to_edge(problem, theta, here)
+        count += extra
         signed = canonical_signs(problem, theta)
         if np.any(signed != theta):
             theta, here = signed, evaluate(problem, signed)
@@ -218,8 +221,14 @@ def _print_trace(count: int, criterion: float, theta: Vector) -> None:
     print(f"{count:4d}  {criterion:.9f}  {values}")  # noqa: T201 - asked for
 
 
-def scaled_start(problem: Problem, start: object) -> Vector:
-    """Return theta (t,) of the scaled problem from that of the user's units."""
+def scaled_start(problem: Problem, start: object, rho: Vector | None = None) -> Vector:
+    """Return parameters (t + r,) of the scaled problem from theta in the user's units.
+
+    Parameters
+    ----------
+    start : (t,) theta
+    rho : (r,) parameters of the residual structure; None for those of `Problem.start`
+    """
     values = np.asarray(start, dtype=np.float64)
     if values.shape != (problem.n_theta,) or not np.all(np.isfinite(values)):
         raise DesignError(
@@ -236,7 +245,7 @@ def scaled_start(problem: Problem, start: object) -> Vector:
         strict=True,
     ):
         theta[where] = structure.from_factor(C @ T)
-    return theta
+    return np.append(theta, problem.start()[len(theta) :] if rho is None else rho)
 
 
 def record(design: Design, method: str, found: Found, control: Control) -> Fit:
@@ -277,6 +286,7 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
         scaled_theta=theta,
         T=T,
         theta=np.concatenate(user_theta) if user_theta else np.empty(0),
+        rho=theta[problem.n_theta :],
         interior=interior,
         beta=beta,
         V_beta=sigma**2 * half @ half.T,
@@ -312,6 +322,11 @@ def _verdict(
             f"not certified: the random effects explain all but {left_over:.1g} of the "
             "variation, too little to keep its digits"
         )
+    elif certificate.undetermined:
+        names = ", ".join(certificate.undetermined)
+        message = f"not certified: the data do not determine {names}"
+        if len(certificate.undetermined) > 1:
+            message += ", or not from each other"
     elif left > control.certified_decrease:
         message = (
             f"not certified: the criterion may still fall by {left:.2g} "

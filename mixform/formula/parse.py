@@ -54,6 +54,16 @@ def parse_formula(source: str, structures: tuple[str, ...]) -> ModelFormula:
     return reader.read()
 
 
+def check_part(source: str, code: str, span: Span) -> None:
+    """Require that formulaic can read a slice of the source, written in its grammar.
+
+    Raises
+    ------
+    FormulaError : it cannot; the message underlines where
+    """
+    _Reader(source, ()).check(code, span)
+
+
 class _Reader:
     """Collects the parts of one formula."""
 
@@ -125,7 +135,7 @@ class _Reader:
     def _part(self, span: Span) -> Part:
         text = self.source[span[0] : span[1]]
         code = to_formulaic(text)
-        self._check(code, span)
+        self.check(code, span)
         return Part(text=text, code=code, span=span)
 
     def _read_sum(self, start: int, end: int) -> None:
@@ -145,7 +155,7 @@ class _Reader:
             else:
                 text = to_formulaic(piece)
                 if piece != ".":
-                    self._check(text, (begin, stop))
+                    self.check(text, (begin, stop))
                 self.fixed.append(f"{sign} {text}" if self.fixed else f"{sign}{text}")
 
     def _has_bar(self, start: int, end: int) -> bool:
@@ -173,7 +183,7 @@ class _Reader:
         # As in R an offset is an expression: offset(2 * z) is no interaction.
         text = self.source[span[0] : span[1]]
         code = to_formulaic(f"I({text})")
-        self._check(code, span)
+        self.check(code, span)
         self.offsets.append(Part(text=text, code=code, span=span))
 
     def _read_bracket(self, sign: str, start: int, end: int) -> None:
@@ -239,7 +249,7 @@ class _Reader:
                     "Write (coefficients | group), e.g. (1 | id).",
                 )
         coefficients = to_formulaic(self.source[left[0] : left[1]])
-        self._check(coefficients, left)
+        self.check(coefficients, left)
         self.random.extend(
             RandomTerm(
                 coefficients=coefficients,
@@ -276,7 +286,7 @@ class _Reader:
         calls = "|".join(map(re.escape, R_CALLS))
         text = re.sub(rf"\b(?:{calls}|C)\(\s*(`[^`]+`|[\w.]+)\s*\)", r"\1", text)
         groups: list[tuple[str, ...]] = []
-        for term in self._check(to_formulaic(text), span, intercept=False):
+        for term in self.check(to_formulaic(text), span, intercept=False):
             factors = tuple(readable(str(factor.expr)) for factor in term.factors)
             if any(factor.eval_method.value != "lookup" for factor in term.factors):
                 raise self.error(
@@ -291,7 +301,8 @@ class _Reader:
             )
         return groups
 
-    def _check(self, text: str, span: Span, *, intercept: bool = True) -> SimpleFormula:
+    def check(self, text: str, span: Span, *, intercept: bool = True) -> SimpleFormula:
+        """Return formulaic's reading of a part, its reports turned into ours."""
         try:
             parsed = formulaic_formula(text if intercept else f"{text} - 1")
         except (FormulaSyntaxError, FormulaParsingError, SyntaxError) as failure:

@@ -3,7 +3,7 @@
 The variance of an estimated contrast is matched to a scaled chi-square by its mean and
 variance (Satterthwaite 1946, Biometrics Bull. 2, 110; Giesbrecht and Burns 1985,
 Biometrics 41, 477; Fai and Cornelius 1996, J. Stat. Comput. Simul. 54, 363). phi =
-(theta, sigma), interior parameters only; its covariance is the inverse of the
+(theta, rho, sigma), interior parameters only; its covariance is the inverse of the
 observed information, the Hessian by central differences of the exact gradient.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
-from mixform.estimate.criterion import chain_to_theta, dSigma, evaluate
+from mixform.estimate.criterion import dSigma, evaluate, parts_of_gradient
 from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import split_blocks
 from mixform.mme import few_threads
@@ -32,8 +32,8 @@ class VarianceModel:
 
     Attributes
     ----------
-    dV_beta : (t + 1, p, p) derivatives of V_beta by phi = (interior theta, sigma);
-        units of y^2 for theta, of y for sigma
+    dV_beta : (t + 1, p, p) derivatives of V_beta by phi = (interior theta, interior
+        rho, sigma); units of y^2, of y for sigma
     V_phi : (t + 1, t + 1) asymptotic covariance of phi; None if the observed
         information is not positive definite, or the residual has no more degrees of
         freedom than there are thetas
@@ -85,7 +85,7 @@ def variance_model(fit: Fit) -> VarianceModel:
 
 
 def _dV_beta(fit: Fit) -> Stack:
-    """D V_beta / dtheta_k = V_beta X'V^-1 dV_k V^-1X V_beta / sigma^2; / dsigma."""
+    """D V_beta / dphi_k = V_beta X'V^-1 dV_k V^-1X V_beta / sigma^2; / dsigma."""
     here = fit.evaluation
     problem = here.problem
     half = np.linalg.solve(fit.design.fixed.R, here.R_inverse)
@@ -98,6 +98,9 @@ def _dV_beta(fit: Fit) -> Stack:
         sums = np.tensordot(K_j, A_K_j, axes=(0, 0))  # (k, p, k, p)
         parts.append(np.einsum("tab,apbq->tpq", stack, sums, optimize=True))
     p = problem.p
+    if problem.rows is not None:
+        F = here.RootVinvX
+        parts.append(np.einsum("np,anq->apq", F, problem.rows.residual.products(F)))
     inner = np.concatenate([*parts, np.empty((0, p, p))])[fit.interior]
     by_theta = fit.sigma**2 * (to_beta @ inner @ to_beta.T)
     return np.concatenate([by_theta, 2.0 * fit.V_beta[None]])
@@ -117,8 +120,7 @@ def _observed_information(fit: Fit) -> Matrix:
     H[t, t] = 4.0 * problem.residual_df
     if t == 0:
         return H
-    _, quadratic = here.factor_gradients
-    slope = chain_to_theta(problem, fit.scaled_theta, quadratic)[free]
+    slope = parts_of_gradient(here, fit.scaled_theta)[1][free]
     H[t, :t] = H[:t, t] = -2.0 * slope / sigma2
     for row, k in enumerate(free):
         step = STEP * _scale_of(fit, int(k))
@@ -126,12 +128,8 @@ def _observed_information(fit: Fit) -> Matrix:
         for sign in (1.0, -1.0):
             theta = fit.scaled_theta.copy()
             theta[k] += sign * step
-            there = evaluate(problem, theta)
-            determinants, quadratic = there.factor_gradients
-            total = tuple(
-                d + q / sigma2 for d, q in zip(determinants, quadratic, strict=True)
-            )
-            sides.append(chain_to_theta(problem, theta, total)[free])
+            determinants, quadratic = parts_of_gradient(evaluate(problem, theta), theta)
+            sides.append((determinants + quadratic / sigma2)[free])
         H[row, :t] = (sides[0] - sides[1]) / (2.0 * step)
     H[:t, :t] = (H[:t, :t] + H[:t, :t].T) / 2.0
     return H

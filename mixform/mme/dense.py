@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtrs
 
 from mixform._typing import AnyArray, Matrix, Stack, Vector
 from mixform.errors import SolverError
@@ -25,6 +25,7 @@ class DenseEquations:
     Parameters
     ----------
     blocks : the random terms
+    full : (n, q) Z, where it is not one level of each block in a row
     """
 
     name = "dense"
@@ -34,13 +35,18 @@ class DenseEquations:
         """Return the memory that q random effects need."""
         return 8.0 * N_ARRAYS * q * q
 
-    def __init__(self, blocks: Sequence[ZBlock]) -> None:
+    def __init__(self, blocks: Sequence[ZBlock], full: Matrix | None = None) -> None:
         self.blocks = tuple(blocks)
+        self.full = full
         sizes = [block.m * block.k for block in blocks]
         self.q = sum(sizes)
         self.starts = [sum(sizes[:j]) for j in range(len(sizes) + 1)]
-        self.ZtZ = self._cross_products()
+        self.ZtZ = self._cross_products() if full is None else full.T @ full
         self.P = self._precisions()
+
+    def revalued(self, blocks: Sequence[ZBlock]) -> DenseEquations:
+        """Return the equations of other covariates at the same levels."""
+        return DenseEquations(blocks)
 
     @property
     def flops(self) -> float:
@@ -107,6 +113,8 @@ class DenseEquations:
 
     def Zt_dot(self, W: Matrix) -> Matrix:
         """Return Z'W (q, r) for W (n, r), rows scaled by R^-1/2 as Z's are."""
+        if self.full is not None:
+            return self.full.T @ W
         out = np.empty((self.q, W.shape[1]))
         for result, block in zip(self._split(out), self.blocks, strict=True):
             sums = np.empty((block.n_levels, block.k, W.shape[1]))
@@ -249,9 +257,33 @@ class DenseFactor:
                 stacks.append(np.einsum("lafb,lf->lab", half, block.loading))
         return tuple(stacks)
 
+    def crossed_blocks(self, codes: Sequence[AnyArray]) -> Stack:
+        """Return (N, K, K) entries of M^-1 for N rows' levels, one in each block."""
+        equations = self._equations
+        places = np.column_stack(
+            [
+                start + code[:, None] * block.k + np.arange(block.k)
+                for start, block, code in zip(
+                    equations.starts, equations.blocks, codes, strict=False
+                )
+            ]
+        )
+        return self._inverse()[places[:, :, None], places[:, None, :]]
+
+    def row_blocks(self, groups: Sequence[AnyArray]) -> list[Stack]:
+        """Return blocks (N, v, v) of Z Lambda M^-1 Lambda'Z', Z full, rows (N, v)."""
+        equations = self._equations
+        assert equations.full is not None, "Z is full"
+        ZLambda = equations.times_Lambda(equations.full, self._T)
+        half = dtrtrs(self._lower, ZLambda.T, lower=1)[0].T
+        return [half[rows] @ half[rows].transpose(0, 2, 1) for rows in groups]
+
     def row_quadratics(self) -> Vector:
         """Return the diagonal (n,) of Z Lambda M^-1 Lambda'Z', rows as `Zt_dot`'s."""
         equations, inverse = self._equations, self._inverse()
+        if equations.full is not None:
+            ZLambda = equations.times_Lambda(equations.full, self._T)
+            return np.einsum("iq,iq->i", ZLambda @ inverse, ZLambda)
         for block, start in _last_first(equations):
             inverse = _between_levels(inverse, block, start)
         rows = [b.design @ t for b, t in zip(equations.blocks, self._T, strict=True)]

@@ -125,6 +125,13 @@ class Factor(Protocol):
         """
         ...
 
+    def crossed_blocks(self, codes: Sequence[AnyArray]) -> Stack:
+        """Return (N, K, K) entries of M^-1 for N rows' levels, one in each block.
+
+        K = sum of k; the codes (N,) of each block must be those of rows.
+        """
+        ...
+
     def row_quadratics(self) -> Vector:
         """Return the diagonal (n,) of Z Lambda M^-1 Lambda'Z', rows as `Zt_dot`'s."""
         ...
@@ -143,6 +150,10 @@ class Equations(Protocol):
     @property
     def flops(self) -> float:
         """Multiplications of one factorisation, estimated."""
+        ...
+
+    def revalued(self, blocks: Sequence[ZBlock]) -> Equations:
+        """Return the equations of other covariates at the same levels."""
         ...
 
     def factor(self, T: Sequence[Matrix]) -> Factor:

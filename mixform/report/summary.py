@@ -10,6 +10,7 @@ from mixform.estimate import Fit
 from mixform.inference.approximation import Approximation
 from mixform.inference.likelihood import aic, bic
 from mixform.inference.prediction import scaled_residuals
+from mixform.inference.residual_structure import names_at_edge, residual_parameters
 from mixform.inference.variance_components import block_labels, covariances
 from mixform.report.layout import Section, Summary, column_grid
 from mixform.report.numbers import (
@@ -19,6 +20,9 @@ from mixform.report.numbers import (
     p_with_stars,
     stars,
 )
+
+#: Parameters of the residual structure that are printed.
+LONGEST = 21
 
 #: Methods that are named after those who proposed them.
 NAMESAKES = ("Satterthwaite", "Kenward-Roger")
@@ -41,12 +45,15 @@ def summarize(
     """
     sections: list[Section] = [_heading(fit, approximation), *_criterion(fit)]
     sections += ["Scaled residuals:", _residuals(fit), ""]
+    structured = fit.design.residual is not None
     if fit.design.blocks:
         sections += ["Random effects:", _random(fit)]
-    else:
+    elif not structured:
         df = fit.evaluation.problem.residual_df
         sigma = format_column([fit.sigma])[0]
         sections.append(f"Residual standard error: {sigma} on {df} degrees of freedom")
+    if structured:
+        sections += ["", *_residual(fit)] if fit.design.blocks else _residual(fit)
     sections += [_sizes(fit), ""]
     if len(coefficients):
         sections += ["Fixed effects:", _fixed(coefficients)]
@@ -127,10 +134,11 @@ def _random(fit: Fit) -> Section:
                 value = Sigma[c, other] / scale if scale > 0.0 else np.nan
                 row.append(f"{value:.2f}")
             correlations.append(row)
-    groups.append("Residual")
-    names.append("")
-    variances.append(fit.sigma**2)
-    correlations.append([])
+    if fit.design.residual is None:
+        groups.append("Residual")
+        names.append("")
+        variances.append(fit.sigma**2)
+        correlations.append([])
     sds = [float(np.sqrt(value)) for value in variances]
     columns = [groups, names, format_column(variances), format_column(sds)]
     headers = ["Groups", "Name", "Variance", "Std.Dev."]
@@ -141,9 +149,37 @@ def _random(fit: Fit) -> Section:
     return column_grid(headers, columns, n_left=2)
 
 
+def _residual(fit: Fit) -> list[Section]:
+    """Lay the residual structure out: its parameters with standard errors."""
+    part, table = fit.design.residual, residual_parameters(fit)
+    assert part is not None, "there is a structure"
+    asked = [] if part.term is None else [part.term.source]
+    asked += [] if part.dispersion is None else [f"dispersion ~ {_dispersion(fit)}"]
+    shown = table.iloc[:LONGEST]
+    columns = [
+        [str(name) for name in shown.index],
+        format_column(shown["estimate"].tolist()),
+        format_column(shown["se"].tolist()),
+    ]
+    grid = column_grid(["", "Estimate", "Std. Error"], columns)
+    out: list[Section] = [f"Residual structure: {', '.join(asked)}", grid]
+    if len(table) > LONGEST:
+        out.append(f" ... {len(table) - LONGEST} more in residual_parameters()")
+    return out
+
+
+def _dispersion(fit: Fit) -> str:
+    part = fit.design.residual
+    assert part is not None, "there is a structure"
+    return " + ".join(part.dispersion_names)
+
+
 def _sizes(fit: Fit) -> str:
     text = f"Number of obs: {fit.n}"
     sizes = {b.term.group_label: b.m for b in fit.design.blocks}
+    part = fit.design.residual
+    if part is not None and part.term is not None and part.term.group:
+        sizes.setdefault(part.term.group_label, len(part.labels))
     if sizes:
         text += ", groups: " + "; ".join(f"{name}, {m}" for name, m in sizes.items())
     return text
@@ -209,6 +245,7 @@ def fit_notes(fit: Fit) -> list[str]:
     ]
     if not fit.known:
         notes += [_singular_note(fit, j) for j in fit.singular_terms]
+    notes += [f"{name} is at the edge of its range." for name in names_at_edge(fit)]
     if not fit.convergence.converged:
         notes.append(f"{fit.convergence.message}.")
     return notes

@@ -14,7 +14,7 @@ from mixform.call import Call
 from mixform.design import Design
 from mixform.errors import MixformError
 from mixform.estimate import Control, Convergence, Fit, resolve_control
-from mixform.inference import likelihood, random_effects
+from mixform.inference import likelihood, random_effects, residual_structure
 from mixform.inference.approximation import Approximation, approximate
 from mixform.inference.contrast_tests import coefficient_tests
 from mixform.inference.leverage import leverage
@@ -65,6 +65,48 @@ class Estimates:
     def pvalues(self) -> pd.Series:
         """Two-sided p values of the fixed effects."""
         return self._coefficients["p_value"].rename(None)
+
+    @property
+    def rho(self) -> pd.Series:
+        """Parameters of the residual structure other than SDs, by name."""
+        if self._fit.design.residual is None:
+            return pd.Series(dtype=float)
+        table = residual_structure.residual_parameters(self._fit)["estimate"]
+        deviations = [str(name).split(":")[-1].startswith("sd") for name in table.index]
+        return table[~np.array(deviations)].rename(None)
+
+    def residual_parameters(self) -> pd.DataFrame:
+        """Return SDs, correlations and dispersion of the residuals.
+
+        Returns
+        -------
+        frame : ``estimate, se`` by name: ``sd`` or ``sd(visit)``, the correlation
+            parameters of the structure, ``log sd: column``; in strata ``stratum:name``
+
+        Raises
+        ------
+        InferenceError : the residuals are independent with equal variance
+        """
+        return residual_structure.residual_parameters(self._fit)
+
+    def residual_covariance(
+        self, stratum: object = None, *, subject: object = None
+    ) -> pd.DataFrame:
+        """Return the covariance of the residuals of a subject, units of y^2.
+
+        Parameters
+        ----------
+        stratum : label of the stratum, where there are several
+        subject : its rows, with their weights and dispersion, in place of all
+            positions of the stratum
+
+        Raises
+        ------
+        InferenceError : no residual structure; no such stratum or subject
+        """
+        return residual_structure.residual_covariance(
+            self._fit, stratum, subject=subject
+        )
 
     def cov_params(self, ddf: Ddf = "satterthwaite") -> pd.DataFrame:
         """Return the covariance of the fixed effects, (c, c); NaN if aliased.

@@ -20,13 +20,7 @@ from mixform.estimate.batch.layout import Layout, build_layout
 from mixform.estimate.batch.search import BatchSearch, minimize_batch
 from mixform.estimate.fit import Fit
 from mixform.estimate.known import require_estimated
-from mixform.estimate.problem import (
-    Problem,
-    Responses,
-    at_response,
-    require_response,
-    scale_responses,
-)
+from mixform.estimate.problem import Problem, at_response
 from mixform.estimate.refit import search_from
 from mixform.estimate.reml import (
     SMALL,
@@ -36,6 +30,7 @@ from mixform.estimate.reml import (
     record,
     search,
 )
+from mixform.estimate.responses import Responses, require_response, scale_responses
 from mixform.mme import few_threads
 
 #: Work of one evaluation (`batch_layout.work_of`) up to which replicates are stacked.

@@ -12,13 +12,14 @@ the same interface; nothing above knows which one is at work.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
-from mixform._jit import Floats
+from mixform._jit import Floats, Ints
 from mixform.errors import SolverError
 from mixform.mme.equations import ZBlock
 from mixform.mme.sparse.assembly import Assembly, ZtX, assemble
@@ -83,6 +84,13 @@ class SparseEquations:
         self.symbolic: Symbolic = analyze(
             self.assembly.indptr, self.assembly.indices, candidates
         )
+
+    def revalued(self, blocks: Sequence[ZBlock]) -> SparseEquations:
+        """Return the equations of other covariates at the same levels."""
+        new = copy(self)
+        new.blocks = tuple(blocks)
+        new.assembly = assemble(new.blocks)
+        return new
 
     @property
     def q(self) -> int:
@@ -218,6 +226,35 @@ class SparseFactor:
     def inverse_blocks(self) -> tuple[Floats, ...]:
         """Return for each block the (m, k, k) diagonal blocks of M^-1, by level."""
         return self.equations.assembly.diagonal_blocks(self.selected)
+
+    def crossed_blocks(self, codes: Sequence[Ints]) -> Floats:
+        """Return (N, K, K) entries of M^-1 for N rows' levels, one in each block.
+
+        By polarization of quadratic forms in unit vectors, of which the selected
+        inverse has all that is needed.
+        """
+        ks = [block.k for block in self.equations.blocks]
+        K, n = sum(ks), len(codes[0])
+        out = np.empty((n, K, K))
+        for a in range(K):
+            out[:, a, a] = self._quadratics(codes, np.eye(K)[a])
+        for a in range(K):
+            for b in range(a):
+                both = self._quadratics(codes, np.eye(K)[a] + np.eye(K)[b])
+                crossed = (both - out[:, a, a] - out[:, b, b]) / 2.0
+                out[:, a, b] = out[:, b, a] = crossed
+        return out
+
+    def _quadratics(self, codes: Sequence[Ints], unit: Floats) -> Floats:
+        n, start = len(codes[0]), 0
+        blocks: list[ZBlock] = []
+        for block, code in zip(self.equations.blocks, codes, strict=True):
+            design = np.tile(unit[start : start + block.k], (n, 1))
+            blocks.append(replace(block, codes=code, design=design))
+            start += block.k
+        identity = tuple(np.eye(block.k) for block in blocks)
+        assembly = self.equations.assembly
+        return assembly.row_quadratics(blocks, identity, self.selected)
 
     def row_quadratics(self) -> Floats:
         """Return the diagonal (n,) of Z Lambda M^-1 Lambda'Z'."""

@@ -24,8 +24,9 @@ from mixform.estimate.batch.search import (
     trust_region_steps,
 )
 from mixform.estimate.criterion import evaluate
-from mixform.estimate.problem import at_response, scale_responses
+from mixform.estimate.problem import at_response
 from mixform.estimate.refit import refit
+from mixform.estimate.responses import scale_responses
 from mixform.estimate.trust_region import _secant_update, trust_region_step
 
 MODELS = {

@@ -1,0 +1,193 @@
+"""The residual structure on data: subjects, strata, positions, dispersion columns.
+
+Which coordinates mean what (a visit by its label, a time by its value) is known to the
+layer of the structures; here they are columns without missing values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixform._typing import Codes, Matrix
+from mixform.design.model_matrix import Coded, code_part, variables_of
+from mixform.design.random import group_levels, joined_labels
+from mixform.errors import DesignError, FormulaError, suggest
+from mixform.formula import Part, ResidualTerm, formulaic_formula
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResidualFormula:
+    """What was asked of the residuals, not yet applied to data.
+
+    Attributes
+    ----------
+    term : the structure, None for independent residuals
+    dispersion : formula of the log standard deviation, None for a constant
+    """
+
+    term: ResidualTerm | None = None
+    dispersion: Part | None = None
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Columns of the dispersion formula."""
+        if self.dispersion is None:
+            return ()
+        return tuple(variables_of(formulaic_formula(self.dispersion.code)))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the structure."""
+        return () if self.term is None else self.term.columns
+
+    def require_columns(self, names: Iterable[str]) -> None:
+        """Require that the data have the columns.
+
+        Raises
+        ------
+        FormulaError : one is unknown; underlined in the structure
+        """
+        known = list(names)
+        for name in self.columns:
+            if name not in known and self.term is not None:
+                raise FormulaError(
+                    f"Unknown column {name!r} in residual.",
+                    formula=self.term.source,
+                    span=self.term.find(name),
+                    hint=suggest(name, known, "Columns"),
+                )
+        for name in self.variables:
+            if name not in known and self.dispersion is not None:
+                raise FormulaError(
+                    f"Unknown column {name!r} in dispersion.",
+                    formula=self.dispersion.text,
+                    span=(0, len(self.dispersion.text)),
+                    hint=suggest(name, known, "Columns"),
+                )
+
+
+PLAIN = ResidualFormula()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ResidualPart:
+    """The residuals of n rows: who is correlated with whom, and how they vary.
+
+    Attributes
+    ----------
+    term : the structure; None if residuals are independent
+    coordinates : column -> (n,) values, categories or numbers, none missing
+    subjects : (n,) subject of each row
+    labels : of the subjects
+    strata : (n,) stratum of each row, each with parameters of its own
+    stratum_labels : of the strata; one, empty, if there is one
+    dispersion : columns of the log standard deviation, without a constant
+    """
+
+    term: ResidualTerm | None
+    coordinates: Mapping[str, pd.Series]
+    subjects: Codes
+    labels: pd.Index
+    strata: Codes
+    stratum_labels: pd.Index
+    dispersion: Coded | None
+
+    @property
+    def dispersion_values(self) -> Matrix:
+        """The dispersion columns, (n, d), none if the SD is constant."""
+        if self.dispersion is None:
+            return np.empty((len(self.subjects), 0))
+        keep = [j for j, n in enumerate(self.dispersion.names) if n != "Intercept"]
+        return self.dispersion.values[:, keep]
+
+    @property
+    def dispersion_names(self) -> tuple[str, ...]:
+        """Names of the dispersion columns."""
+        if self.dispersion is None:
+            return ()
+        return tuple(n for n in self.dispersion.names if n != "Intercept")
+
+
+def build_residual(
+    asked: ResidualFormula,
+    columns: Mapping[str, pd.Series],
+    variables: Mapping[str, pd.Series],
+    n: int,
+    contrasts: Mapping[str, Any],
+) -> ResidualPart | None:
+    """Apply what was asked of the residuals to the rows in the model.
+
+    Parameters
+    ----------
+    asked : structure and dispersion
+    columns : columns of the structure, rows in use, as in the data
+    variables : normalized columns of the dispersion formula, rows in use
+    n : number of rows in use
+    contrasts : formulaic contrasts of factors
+
+    Raises
+    ------
+    DesignError : the dispersion has no variable column, or aliased ones
+    """
+    if asked == PLAIN:
+        return None
+    term = asked.term
+    subjects = strata = np.zeros(n, dtype=np.int64)
+    labels = stratum_labels = pd.Index([""], dtype=object)
+    if term is not None and term.group:
+        subjects, pieces = group_levels([columns[c] for c in term.group], term.group)
+        labels = joined_labels(pieces)
+    if term is not None and term.strata:
+        strata, pieces = group_levels([columns[c] for c in term.strata], term.strata)
+        stratum_labels = joined_labels(pieces)
+    return ResidualPart(
+        term=term,
+        coordinates={}
+        if term is None
+        else {c: columns[c].reset_index(drop=True) for c in term.coordinates},
+        subjects=subjects,
+        labels=labels,
+        strata=strata,
+        stratum_labels=stratum_labels,
+        dispersion=_dispersion(asked.dispersion, variables, n, contrasts),
+    )
+
+
+def _dispersion(
+    part: Part | None,
+    variables: Mapping[str, pd.Series],
+    n: int,
+    contrasts: Mapping[str, Any],
+) -> Coded | None:
+    if part is None:
+        return None
+    coded = code_part(
+        formulaic_formula(part.code), variables, n, contrasts, (part.text, (0, 0))
+    )
+    values = coded.values
+    if not np.all(np.isfinite(values)):
+        raise DesignError(
+            f"The dispersion '~ {part.text}' is not finite in all rows.",
+            hint="Correct the values, or leave the rows out.",
+        )
+    keep = [j for j, name in enumerate(coded.names) if name != "Intercept"]
+    with_constant = np.column_stack([np.ones(n), values[:, keep]])
+    scale = np.sqrt(np.mean(with_constant**2, axis=0))
+    if not keep or np.any(scale == 0.0):
+        raise DesignError(
+            f"The dispersion '~ {part.text}' does not vary.",
+            hint="Name a column that takes several values.",
+        )
+    sizes = np.linalg.svd(with_constant / scale, compute_uv=False)
+    if sizes[-1] < 1e-10 * sizes[0]:
+        raise DesignError(
+            f"The columns of the dispersion '~ {part.text}' are combinations of each "
+            f"other and the constant: {', '.join(coded.names[j] for j in keep)}.",
+            hint="Leave one of them out.",
+        )
+    return coded
