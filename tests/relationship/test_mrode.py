@@ -1,6 +1,6 @@
 """The worked examples of Mrode's book, to the printed digit.
 
-Data, printed figures and where they come from: tests/references/mrode_relationships.json.
+Data, printed figures and their source: tests/references/mrode_relationships.json.
 """
 
 from __future__ import annotations
