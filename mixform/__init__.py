@@ -3,6 +3,7 @@
 from mixform import datasets
 from mixform._version import __version__ as __version__
 from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load, scan
+from mixform.design.multitrait import multitrait
 from mixform.errors import (
     ConvergenceWarning,
     DesignError,
@@ -39,6 +40,7 @@ __all__ = [
     "genomic",
     "load",
     "loading",
+    "multitrait",
     "precision",
     "scan",
     "single_step",

@@ -8,6 +8,7 @@ evaluating the expression on numbers that carry their derivatives along.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +18,11 @@ from scipy.special import ndtri
 from mixform._typing import AnyArray, Matrix, Vector
 from mixform.estimate import Fit
 from mixform.estimate.criterion import dSigma
-from mixform.inference.diagnostics.component_expression import (
-    RESIDUAL,
-    Components,
-    evaluate,
+from mixform.inference.diagnostics.component_expression import evaluate
+from mixform.inference.diagnostics.component_functions import RESIDUAL, Components
+from mixform.inference.diagnostics.term_covariates import (
+    term_covariates,
+    term_variables,
 )
 from mixform.inference.intervals import require_level
 from mixform.inference.satterthwaite import VarianceModel, variance_model
@@ -62,30 +64,91 @@ def vcfun(fit: Fit, expression: str, *, level: float = 0.95) -> VarianceFunction
 
     Parameters
     ----------
-    expression : arithmetic (+ - * / ** with brackets, sqrt, log, exp) on components: a
-        grouping factor stands for its variance if it has one coefficient,
-        ``Subject[Days]`` for the variance of a coefficient, ``Subject[Intercept,
-        Days]`` for a covariance, ``residual`` for sigma^2; names that are no plain
-        words in backticks, ```a:b` ``
+    expression : arithmetic (+ - * / ** with brackets, sqrt, log, exp) on components and
+        on whole terms. A grouping factor stands for its variance if it has one
+        coefficient, ``Subject[Days]`` for the variance of a coefficient,
+        ``Subject[Intercept, Days]`` for a covariance, ``residual`` for sigma^2; names
+        that are no plain words in backticks, ```a:b` ``. ``var(animal, age=50)`` is the
+        variance of what a term contributes there, ``cov(animal, age=(50, 90))`` and
+        ``cor(animal, trait=("wwg", "pwg"))`` are those of two values, and
+        ``total(age=50)`` is the sum over all terms and the residual
     level : of the Wald interval
+
+    Returns
+    -------
+    the value, with no standard error where the variances were given
 
     Raises
     ------
     InferenceError : the expression is none, names an unknown component, or has no
         value (division by zero, root of a negative number)
     """
-    require_level(level)
-    frame, covariance, reasons = _components(fit, variance_model(fit))
-    values = frame["vcov"].to_numpy(dtype=float)
-    labels = [str(label) for label in frame.index]
-    columns = {
-        label: block.columns
-        for label, block in zip(block_labels(fit), fit.design.blocks, strict=True)
-    }
-    components = Components(
-        values=dict(zip(labels, values, strict=True)), columns=columns
+    return _functions(fit, [expression], level)[0]
+
+
+def vcfuns(
+    fit: Fit, expressions: Mapping[str, str], *, level: float = 0.95
+) -> pd.DataFrame:
+    """Evaluate several functions of the variance components; see `vcfun`.
+
+    Returns
+    -------
+    frame : by name, ``estimate, se, lower, upper``; ``attrs["notes"]`` says what the
+        notes of each are
+    """
+    found = _functions(fit, list(expressions.values()), level)
+    columns = ("estimate", "se", "lower", "upper")
+    rows = [[getattr(one, name) for name in columns] for one in found]
+    table = pd.DataFrame(rows, index=list(expressions), columns=list(columns))
+    table.attrs["notes"] = tuple(
+        f"{name}: {note}"
+        for name, one in zip(expressions, found, strict=True)
+        for note in one.notes
     )
-    estimate, gradient = evaluate(expression, components)
+    return table
+
+
+def _functions(
+    fit: Fit, expressions: Sequence[str], level: float
+) -> list[VarianceFunction]:
+    require_level(level)
+    components = _named_components(fit)
+    duals = [evaluate(expression, components) for expression in expressions]
+    known = _known_components(fit)
+    return [
+        _with_error(expression, dual, known, level)
+        for expression, dual in zip(expressions, duals, strict=True)
+    ]
+
+
+def _named_components(fit: Fit) -> Components:
+    """Return what an expression may name."""
+    blocks = dict(zip(block_labels(fit), fit.design.blocks, strict=True))
+
+    def covariates(label: str, values: Mapping[str, object]) -> Vector:
+        if label == RESIDUAL and label not in blocks:
+            return np.ones(1)
+        return term_covariates(fit, blocks[label], values)
+
+    return Components(
+        values=dict(
+            zip(component_labels(fit), _jacobian(fit)[1].tolist(), strict=True)
+        ),
+        columns={label: block.columns for label, block in blocks.items()},
+        variables={label: term_variables(block) for label, block in blocks.items()},
+        covariates=covariates,
+    )
+
+
+def _with_error(
+    expression: str,
+    dual: tuple[float, Vector],
+    components: tuple[pd.DataFrame, Matrix, list[str]],
+    level: float,
+) -> VarianceFunction:
+    """Add the delta method's standard error."""
+    frame, covariance, reasons = components
+    estimate, gradient = dual
     used = np.flatnonzero(gradient != 0.0)
     notes = list(dict.fromkeys(reasons[k] for k in used if reasons[k]))
     se = np.nan
@@ -141,6 +204,16 @@ def component_labels(fit: Fit) -> tuple[str, ...]:
             for r in range(c + 1, block.k)
         ]
     return (*labels, RESIDUAL)
+
+
+def _known_components(fit: Fit) -> tuple[pd.DataFrame, Matrix, list[str]]:
+    """Return the components, their covariance, and why there is none; see below."""
+    if not fit.known:
+        return _components(fit, variance_model(fit))
+    values = _jacobian(fit)[1]
+    frame = pd.DataFrame({"vcov": values}, index=list(component_labels(fit)))
+    why = "no standard error: the variances were given, not estimated."
+    return frame, np.full((len(values),) * 2, np.nan), [why] * len(values)
 
 
 def _components(
