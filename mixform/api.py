@@ -51,8 +51,8 @@ def fit(
     contrasts : factor -> "treatment", "sum", "helmert", "poly" or a matrix
     subset : boolean for each row, or a condition on the columns as a string
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
-    relationship : ``{"animal": ...}``: `Pedigree`, table of animal, sire and dam,
-        covariance with labels, `genomic`, `precision`; ``iid(1 | animal)`` ignores it
+    relationship : ``{"animal": ...}``: `Pedigree`, table of it, covariance, `genomic`,
+        `loading`, `single_step`, `precision`; ``iid(1 | animal)`` ignores it
     varcomp : known variances, ``{"animal": 20.0, "residual": 40.0}``, held
     residual : structure, ``"us(visit | id)"``; also cs, csh, ar1, arh1, car1, toep,
         toeph, ante1, diag, exp, gau, mat; ``arm/id`` gives each arm its parameters

@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-PRINTED = json.loads(
-    (Path(__file__).parent / "references" / "mrode_longitudinal.json").read_text()
-)
+PRINTED = json.loads((Path(__file__).parent / "references" / "mrode.json").read_text())
 
 #: Examples 3.1 and 5.1: weaning and post-weaning gain of five calves.
 CALVES = pd.DataFrame(

@@ -21,7 +21,7 @@ from mixform.estimate.identification import (
     require_not_residual,
     require_outside_X,
 )
-from mixform.estimate.related import by_precision, z_block
+from mixform.estimate.related import by_precision, logdet_P, relations_of, z_block
 from mixform.estimate.responses import Responses, checked_response
 from mixform.estimate.whitening import Rows, build_rows, require_dense
 from mixform.mme import Equations, ZBlock, build_equations
@@ -184,10 +184,10 @@ def build_problem(
     ZtW = equations.Zt_dot(W)
     if not known:
         require_outside_X(blocks, ZtW[:, :p], design)
+    relations = relations_of(blocks, design)
     logdet_weights = 0.0 if weights is None else -float(np.log(weights).sum())
     WtW = np.eye(p + 1)
     WtW[p, p] = float(response.rest[:, 0] @ response.rest[:, 0])
-    relations = _relations(design, blocks)
     return Problem(
         n=n,
         p=p,
@@ -200,26 +200,13 @@ def build_problem(
         WtW=WtW,
         logdet_R=logdet_weights,
         logdet_weights=logdet_weights,
-        logdet_P=-sum(
-            block.k * relation.logdet
-            for block, relation in zip(blocks, relations, strict=False)
-            if relation is not None
-        ),
+        logdet_P=logdet_P(blocks, relations),
         y_scale=float(response.y_scale[0]),
         Z_scales=Z_scales,
         projection=response.projection[:, 0],
         relations=relations,
         rows=rows,
     )
-
-
-def _relations(design: Design, blocks: Sequence[ZBlock]) -> tuple[Relation | None, ...]:
-    """Return the relation of each block's columns; nothing if none has one."""
-    relations = tuple(
-        None if block.precision is None else term.relation
-        for block, term in zip(blocks, design.blocks, strict=True)
-    )
-    return relations if any(r is not None for r in relations) else ()
 
 
 def _require_told_apart(

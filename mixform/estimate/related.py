@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mixform._typing import Matrix
-from mixform.design import Design, RandomBlock
+from mixform.design import Design, RandomBlock, Relation
 from mixform.errors import DesignError
 from mixform.mme import ZBlock
 
@@ -46,6 +48,29 @@ def by_precision(design: Design, backend: str) -> bool:
             hint='Blend K, 0.99 K + 0.01 I, or ask for control={"backend": "dense"}.',
         )
     return True
+
+
+def relations_of(
+    blocks: Sequence[ZBlock], design: Design
+) -> tuple[Relation | None, ...]:
+    """Return the relation of each block's columns of Z; empty if all are independent.
+
+    The factors of a loading are.
+    """
+    relations = tuple(
+        None if block.precision is None else term.relation
+        for block, term in zip(blocks, design.blocks, strict=True)
+    )
+    return () if all(relation is None for relation in relations) else relations
+
+
+def logdet_P(blocks: Sequence[ZBlock], relations: Sequence[Relation | None]) -> float:
+    """Return log|P|, of precisions A^-1 (x) I_k."""
+    return -sum(
+        block.k * relation.logdet
+        for block, relation in zip(blocks, relations, strict=False)
+        if relation is not None
+    )
 
 
 def z_block(block: RandomBlock, values: Matrix, *, inverted: bool) -> ZBlock:

@@ -3,7 +3,8 @@
 R^-1/2 times the rows of X, y and Z makes a model with independent residuals. Where
 the rows of each subject share their levels, Z keeps its shape: whitening mixes the
 covariates of one level. Where they do not (a spatial field with plots of many
-varieties), Z becomes a full matrix, and the equations are solved densely.
+varieties), or levels load on factors, Z becomes a full matrix, and the equations are
+solved densely.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Rows:
     model : residual structure
     base : (n, p + 1) [X, y], X orthonormal before whitening
     blocks : the blocks of Z
-    full : (n, q) Z before whitening, where levels change within a subject; else None
+    full : (n, q) Z before whitening, where levels change within a subject or load on
+        factors; else None
     here : R at rho; None before it was whitened
     W : (n, p + 1) whitened [X, y]
     Z : whitened, as blocks, or as a full matrix
@@ -86,9 +88,7 @@ class Rows:
         out = np.zeros((len(self.base), B.shape[1]))
         start = 0
         for block in self.Z:
-            part = block.at_levels(
-                B[start : start + block.q].reshape(block.m, block.k, -1)
-            )
+            part = B[start : start + block.q].reshape(block.m, block.k, -1)
             out += np.einsum("nk,nkc->nc", block.design, part[block.codes])
             start += block.q
         return out
@@ -129,7 +129,8 @@ def build_rows(model: ResidualModel, base: Matrix, blocks: tuple[ZBlock, ...]) -
     SolverError : levels change within subjects, and the full Z does not fit in memory
     """
     nested = all(
-        bool(np.all(block.codes[batch.rows] == block.codes[batch.rows[:, :1]]))
+        block.loading is None
+        and bool(np.all(block.codes[batch.rows] == block.codes[batch.rows[:, :1]]))
         for block in blocks
         for batch in model.layout.batches
     )
@@ -151,8 +152,8 @@ def _full(blocks: tuple[ZBlock, ...]) -> Matrix:
             places = start + block.codes[:, None] * block.k + np.arange(block.k)
             out[rows, places] = block.design
         else:
-            products = block.loading[block.codes][:, :, None] * block.design[:, None, :]
-            out[:, start : start + block.q] = products.reshape(n, block.q)
+            own = block.loading[block.codes][:, :, None] * block.design[:, None, :]
+            out[:, start : start + block.q] = own.reshape(n, block.q)
         start += block.q
     return out
 

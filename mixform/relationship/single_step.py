@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import cho_factor, cho_solve, eigh, solve_triangular
+from scipy.linalg import cho_solve, eigh, solve_triangular
 from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.sparse import coo_array, csc_array
 
@@ -167,7 +167,7 @@ def single_step(
 ) -> SingleStep:
     """Return the relationship of a pedigree, some of whose members are genotyped.
 
-    G is blended with the relationships by pedigree, then aligned with them::
+    G is blended with A22, the relationships by pedigree, then aligned with it::
 
         G_w  = shift + slope ((1 - blend) G + blend A22)
         H^-1 = A^-1 + tau G_w^-1 - omega A22^-1 at the genotyped members
@@ -178,17 +178,15 @@ def single_step(
     ----------
     pedigree : `Pedigree`, or a table of animal, sire and dam
     genomic : `genomic` relationships, or a frame with labels; of members only
-    blend : share of A22, 0.05 unless told; what makes a centred G definite
+    blend : share of A22, which makes a centred G definite
     align : "means": mean diagonal and mean off-diagonal entry become those of A22 (Chen
-        et al. 2011, J. Anim. Sci. 89, 2673). "drift": shift = mean(A22) - mean(G) over
-        all entries, slope = 1 - shift / 2 (Vitezica et al. 2011, Genet. Res. 93, 357).
-        "none"
+        et al. 2011, J. Anim. Sci. 89, 2673). "drift": shift = mean(A22) - mean(G),
+        slope = 1 - shift / 2 (Vitezica et al. 2011, Genet. Res. 93, 357). "none"
     tau, omega : of H^-1
 
     Raises
     ------
-    DesignError : a genotyped animal is not in the pedigree; G_w or H is not positive
-        definite
+    DesignError : a genotyped animal is no member; G_w or H is not positive definite
 
     Examples
     --------
@@ -198,37 +196,51 @@ def single_step(
     >>> H.times(np.eye(4))[2:, 2:].round(9).tolist()
     [[1.0, 0.7], [0.7, 1.0]]
     """
-    if align not in ALIGNMENTS:
-        hint = suggest(str(align), ALIGNMENTS, "Alignments")
-        raise DesignError(f"Unknown align {align!r}.", hint=hint)
-    if not 0.0 <= blend <= 1.0:
-        raise DesignError(f"blend is {blend:g}; a share is within 0 and 1.")
+    _check_choices(blend, align)
     if not isinstance(pedigree, Pedigree):
         pedigree = Pedigree(pedigree)
-    K = genomic.K if isinstance(genomic, Genomic) else genomic
-    G, names = square_matrix(K, None, "genomic relationship")
-    require_symmetric(G, names, "genomic relationship")
-    G = (G + G.T) / 2.0
+    G, names = _symmetric(genomic.K if isinstance(genomic, Genomic) else genomic)
     A22 = pedigree.A_among(names)
     blended = (1.0 - blend) * G + blend * A22
     shift, slope = _alignment(blended, A22, align)
     G_w = shift + slope * blended
-    lower_A = cho_factor(A22, lower=True)[0]
+    lower_A = np.linalg.cholesky(A22)
     G_inverse = _inverse(G_w, "G_w", "Blend more of A22, such as blend=0.05.")
-    if tau == 1.0 and omega == 1.0:
-        H22, H22_inverse = G_w, G_inverse
-    else:
-        A22_inverse = cho_solve((lower_A, True), np.eye(len(A22)))
-        H22_inverse = tau * G_inverse + (1.0 - omega) * A22_inverse
-        H22 = _inverse(H22_inverse, "H^-1", "Bring tau and omega closer to 1.")
-    lower_H = np.linalg.cholesky(H22)
+    H22, H22_inverse = G_w, G_inverse
+    if tau != 1.0 or omega != 1.0:
+        H22, H22_inverse = _scaled(G_inverse, lower_A, tau, omega)
     return SingleStep(
         pedigree=pedigree,
         genotyped=pedigree.labels.get_indexer(names),
         G=G, blend=blend, align=align, tau=tau, omega=omega, shift=shift, slope=slope,
         A22=A22, H22=H22, H22_inverse=H22_inverse,
-        _factors=(np.tril(lower_A), lower_H),
+        _factors=(lower_A, np.linalg.cholesky(H22)),
     )  # fmt: skip
+
+
+def _scaled(
+    G_inverse: Matrix, lower_A: Matrix, tau: float, omega: float
+) -> tuple[Matrix, Matrix]:
+    """Return H22 and its inverse."""
+    A22_inverse = cho_solve((lower_A, True), np.eye(len(lower_A)))
+    H22_inverse = tau * G_inverse + (1.0 - omega) * A22_inverse
+    return _inverse(
+        H22_inverse, "H^-1", "Bring tau and omega closer to 1."
+    ), H22_inverse
+
+
+def _symmetric(K: pd.DataFrame) -> tuple[Matrix, pd.Index]:
+    G, names = square_matrix(K, None, "genomic relationship")
+    require_symmetric(G, names, "genomic relationship")
+    return (G + G.T) / 2.0, names
+
+
+def _check_choices(blend: float, align: str) -> None:
+    if align not in ALIGNMENTS:
+        hint = suggest(str(align), ALIGNMENTS, "Alignments")
+        raise DesignError(f"Unknown align {align!r}.", hint=hint)
+    if not 0.0 <= blend <= 1.0:
+        raise DesignError(f"blend is {blend:g}; a share is within 0 and 1.")
 
 
 def _alignment(G: Matrix, A22: Matrix, align: str) -> tuple[float, float]:

@@ -413,3 +413,30 @@ def test_influence_of_a_row_is_that_of_leaving_it_out_of_V():
     np.testing.assert_allclose(
         found.dfbeta.to_numpy()[7], without - m.params.to_numpy(), atol=1e-8
     )
+
+
+def test_one_answer_by_loading_and_precision_with_correlated_residuals():
+    data = records(PEDIGREE).assign(
+        plot=np.arange(90) // 6, time=np.tile(np.arange(6), 15)
+    )
+    fits = [
+        mf.fit(
+            "y ~ x + (x | animal)",
+            data,
+            relationship={"animal": given},
+            residual="ar1(time | plot)",
+            control={"tolerance": 1e-12},
+        )
+        for given in (PEDIGREE, PEDIGREE.A())
+    ]
+    loading = fits[1]._fit.evaluation.problem.blocks[0].loading
+    assert loading is not None
+    assert fits[1].criterion == pytest.approx(fits[0].criterion, abs=1e-7)
+    np.testing.assert_allclose(
+        fits[1].varcorr["vcov"], fits[0].varcorr["vcov"], rtol=1e-5
+    )
+    tables = [m.ranef(pev=True).set_index(["term", "level"]) for m in fits]
+    columns = ["estimate", "se", "pev"]
+    np.testing.assert_allclose(
+        tables[1].loc[tables[0].index, columns], tables[0][columns], atol=1e-5
+    )

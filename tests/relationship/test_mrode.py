@@ -1,6 +1,6 @@
 """The worked examples of Mrode's book, to the printed digit.
 
-Data, printed figures and where they come from: tests/references/mrode.json.
+Data, printed figures and their source: tests/references/mrode_relationships.json.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from scipy.special import eval_legendre
 
 import mixform as mf
 
-BOOK = json.loads((Path(__file__).parents[1] / "references" / "mrode.json").read_text())
+BOOK = json.loads(
+    (Path(__file__).parents[1] / "references" / "mrode_relationships.json").read_text()
+)
 
 
 def assert_printed(values, printed, units=0.5):
