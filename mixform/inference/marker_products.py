@@ -1,8 +1,9 @@
 """Products m'P~y and m'P~m of many columns m = S g beside X, V held at the fit.
 
 V is relative to sigma^2 and P~ = V^-1 - V^-1X (X'V^-1X)^-1 X'V^-1; g are the values of
-u units, such as genotypes of animals, and S gives each row of the model its unit. With
-m projected off X, which P~ does not notice, and H = Lambda'Z'R^-1m::
+u units, such as genotypes of animals, and S gives each row of the model its unit. Rows
+are whitened by R^-1/2, weights and residual structure alike. With m projected off X,
+which P~ does not notice, and H = Lambda'Z'R^-1m::
 
     m'P~m = m'R^-1m - H'M^-1 H - h'h,   h = R_X^-T (X'R^-1m - X'R^-1Z Lambda M^-1 H)
 
@@ -30,40 +31,53 @@ SHARED = 50_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Halves:
-    """Columns m, and what m'P~m and m'P~y are made of.
+    """Columns m, and what m'P~m is made of.
 
     Attributes
     ----------
-    left : (n, s) R^-1/2 m, projected off X
+    left : (n, s) R^-1/2 m, projected off R^-1/2 X
     H : (q, s) Lambda'Z'R^-1m; h : (p, s), see above
-    Py : (s,) m'P~y
     """
 
     left: Matrix
     H: Matrix
     h: Matrix
-    Py: Vector
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Units:
     """The units of a fit's rows.
 
-    Attributes
+    Parameters
     ----------
     fit : the model
     codes : (n,) unit of each row, 0 to u - 1; u : their number
     """
 
-    fit: Fit
-    codes: Codes
-    u: int
+    def __init__(self, fit: Fit, codes: Codes, u: int) -> None:
+        self.fit, self.codes, self.u = fit, codes, u
+        design, problem = fit.design, fit.evaluation.problem
+        self.n, self.q = len(codes), len(fit.evaluation.u)
+        weights = design.weights
+        self.roots = np.ones(self.n) if weights is None else np.sqrt(weights)
+        self._structure = problem.rows
+        if self._structure is None:
+            self.X = self._Q = design.fixed.Q
+        else:
+            self.X = self._structure.X
+            self._Q = np.linalg.qr(self.X)[0]
+        self._y = self._halves_of(self._white(self._response()[:, None]))
+        self._u_y = self.solve(self._y.H)
 
-    @property
-    def roots(self) -> Vector:
-        """R^-1/2, (n,)."""
-        weights = self.fit.design.weights
-        return np.ones(self.fit.n) if weights is None else np.sqrt(weights)
+    def _response(self) -> Vector:
+        """Return y off X, times the roots of the weights, on the scaled problem."""
+        design, problem = self.fit.design, self.fit.evaluation.problem
+        y = design.y if design.offset is None else design.y - design.offset
+        rest = y * self.roots - design.fixed.Q @ problem.projection
+        return rest / problem.y_scale
+
+    def _white(self, A: Matrix) -> Matrix:
+        """Return R^-1/2 A of a residual structure; weights are in A already."""
+        return A if self._structure is None else self._structure.residual.whiten(A)
 
     def sums(self, column: Vector) -> Vector:
         """Return S' times a column (n,), (u,)."""
@@ -71,37 +85,54 @@ class Units:
         return sums.astype(np.float64, copy=False)
 
     def sums_of_Q(self) -> Matrix:
-        """Return Q'R^-1/2 S, (p, u), Q the orthonormal basis of R^-1/2 X."""
+        """Return Q'W^1/2 S, (p, u), Q the orthonormal basis of W^1/2 X, W weights."""
         columns = (self.fit.design.fixed.Q * self.roots[:, None]).T
         return np.array([self.sums(c) for c in columns]).reshape(-1, self.u)
 
     def at_a_time(self) -> int:
         """Return how many columns (n, s) and (q, s) may be worked on together."""
-        height = self.fit.n + 2 * len(self.fit.evaluation.u)
-        return int(np.clip(ENTRIES // height, 16, 1024))
+        return int(np.clip(ENTRIES // (self.n + 2 * self.q), 16, 1024))
 
     def halves(self, g: Matrix) -> Halves:
         """Return the halves of S g for g (u, s)."""
-        fit, here = self.fit, self.fit.evaluation
-        design, problem, Q = fit.design, here.problem, fit.design.fixed.Q
-        y = design.y if design.offset is None else design.y - design.offset
-        rest = (y * self.roots - Q @ problem.projection) / problem.y_scale
-        G = g[self.codes] * self.roots[:, None]
-        left = G - Q @ (Q.T @ G)
-        with few_threads(problem.equations):
-            ZtG = problem.equations.Zt_dot(left)
-            H = problem.equations.Lambda_dot(here.T, ZtG, transpose=True)
-        h = here.R_inverse.T @ (Q.T @ left - here.V[:, :-1].T @ H)
-        # X'R^-1y is zero on the scaled problem, so X'V^-1y is what Z gives.
-        h_y = here.R_inverse.T @ -(here.V[:, :-1].T @ here.LambdaZtW[:, -1])
-        Py = left.T @ rest - H.T @ here.V[:, -1] - h.T @ h_y
-        return Halves(left, H, h, Py)
+        return self._halves_of(self._white(g[self.codes] * self.roots[:, None]))
+
+    def _halves_of(self, G: Matrix) -> Halves:
+        here = self.fit.evaluation
+        equations = here.problem.equations
+        left = G - self._Q @ (self._Q.T @ G)
+        with few_threads(equations):
+            if self._structure is None:
+                ZtG = equations.Zt_dot(left)
+            else:
+                ZtG = self._structure.Zt_dot(equations, left)
+            H = equations.Lambda_dot(here.T, ZtG, transpose=True)
+        h = here.R_inverse.T @ (self.X.T @ left - here.V[:, :-1].T @ H)
+        return Halves(left, H, h)
+
+    def times_y(self, m: Halves) -> Vector:
+        """Return m'P~y, (s,)."""
+        y = self._y
+        return (m.left.T @ y.left - m.H.T @ self._u_y - m.h.T @ y.h)[:, 0]
 
     def solve(self, H: Matrix) -> Matrix:
         """Return M^-1 H."""
         here = self.fit.evaluation
         with few_threads(here.problem.equations):
             return here.factor.solve(H)
+
+    def shared_entries(self) -> int:
+        """Return the number of entries that a shared factor takes to make."""
+        correlated = self._structure is not None
+        return self.u * (self.u + 2 * self.q + self.n * correlated)
+
+    def gram(self, parts: list[Halves]) -> Matrix:
+        """Return left'left of all units, (u, u)."""
+        if self._structure is None:
+            QS = self.sums_of_Q()
+            return np.diag(self.sums(self.roots**2)) - QS.T @ QS
+        left = np.hstack([part.left for part in parts])
+        return left.T @ left
 
 
 class SharedFactor:
@@ -113,12 +144,9 @@ class SharedFactor:
             units.halves(np.eye(u, min(step, u - start), -start))
             for start in range(0, u, step)
         ]
+        self.Py = np.concatenate([units.times_y(part) for part in parts])
         H, h = (np.hstack([getattr(p, name) for p in parts]) for name in ("H", "h"))
-        self.Py = np.concatenate([part.Py for part in parts])
-        del parts
-        QS = units.sums_of_Q()
-        P = np.diag(units.sums(units.roots**2))
-        P -= QS.T @ QS + h.T @ h + H.T @ units.solve(H)
+        P = units.gram(parts) - h.T @ h - H.T @ units.solve(H)
         factor, pivots, rank, _ = dpstrf(P, lower=0, overwrite_a=1)
         factor = np.triu(factor)
         factor[rank:] = 0.0
@@ -128,8 +156,7 @@ class SharedFactor:
     @staticmethod
     def worthwhile(units: Units, s: int) -> bool:
         """Whether s markers share enough, and the factor fits in memory."""
-        size = units.u * (units.u + 2 * len(units.fit.evaluation.u))
-        return s >= units.u and size <= SHARED
+        return s >= units.u and units.shared_entries() <= SHARED
 
     def __call__(self, g: Matrix) -> tuple[Vector, Vector]:
         """Return m'P~y and m'P~m of markers g (u, s), each (s,)."""
@@ -149,4 +176,4 @@ class OneByOne:
         half = self.units.halves(g)
         Pm = np.einsum("ns,ns->s", half.left, half.left)
         Pm -= np.einsum("qs,qs->s", half.H, self.units.solve(half.H))
-        return half.Py, Pm - np.einsum("ps,ps->s", half.h, half.h)
+        return self.units.times_y(half), Pm - np.einsum("ps,ps->s", half.h, half.h)

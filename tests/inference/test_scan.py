@@ -14,6 +14,7 @@ import mixform as mf
 from mixform.errors import InferenceError
 from mixform.inference import marker_products
 from mixform.inference.marker_products import SharedFactor
+from mixform.inference.residual_structure import row_covariance
 
 
 def data(seed=3, m=40, n=70, s=30):
@@ -109,6 +110,42 @@ def test_many_markers_share_a_factor_and_few_are_solved_one_by_one(monkeypatch):
             patch.setattr(marker_products, "ENTRIES", 1)
             small = mf.scan(m, markers, by="animal")
         pd.testing.assert_frame_equal(shared, small, rtol=1e-9)
+
+
+@pytest.mark.parametrize("s", [12, 75], ids=["one by one", "shared factor"])
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | animal)", "y ~ x", "y ~ x + (1|h)"])
+def test_residuals_may_have_a_structure(formula, s):
+    frame, markers, codes = data(s=s)
+    frame["time"] = frame.groupby("animal").cumcount()
+    frame["h"] = np.arange(len(frame)) % 6
+    related = {"relationship": {"animal": relationship(markers)}}
+    m = mf.fit(
+        formula,
+        frame,
+        weights="w",
+        residual="ar1(time | animal)",
+        **(related if "animal" in formula else {}),
+    )
+    R = row_covariance(m._fit, np.arange(len(frame)))
+    V = R + 0.0
+    if "(" in formula:
+        K = relationship(markers).to_numpy() if "animal" in formula else np.eye(6)
+        at = codes if "animal" in formula else frame["h"].to_numpy()
+        V += m.varcorr["vcov"].iloc[0] / m.sigma**2 * K[np.ix_(at, at)]
+    inverse = np.linalg.inv(V)
+    if "animal" in formula:
+        found = mf.scan(m, markers, by="animal")
+    else:
+        found = mf.scan(m, markers.to_numpy()[codes])
+    for j in range(s):
+        X = np.column_stack([m.design.X, markers.to_numpy()[codes, j]])
+        C = np.linalg.inv(X.T @ inverse @ X)
+        beta = C @ X.T @ inverse @ frame["y"]
+        rest = frame["y"] - X @ beta
+        sigma2 = rest @ inverse @ rest / (len(frame) - 3)
+        row = found.iloc[j]
+        assert row["effect"] == pytest.approx(beta[2])
+        assert row["se"] == pytest.approx(np.sqrt(sigma2 * C[2, 2]))
 
 
 def test_markers_in_a_model_without_random_effects_are_columns_of_X():

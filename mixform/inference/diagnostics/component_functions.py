@@ -106,6 +106,11 @@ class TermFunctions:
         ------
         InferenceError : a variable of a term has no value, or a value no variable
         """
+        if RESIDUAL not in {*self.components.columns, *self.duals}:
+            raise InferenceError(
+                f"{self.text}: the residual variance differs by stratum.",
+                hint="Add the variances up: var(animal) + `Residual:a`.",
+            )
         labels = list(dict.fromkeys([*self.components.columns, RESIDUAL]))
         self._require_needed(values, {n for x in labels for n in self._variables(x)})
         if any(isinstance(value, tuple) for value in values.values()):

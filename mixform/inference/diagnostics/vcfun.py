@@ -1,7 +1,7 @@
 """Functions of the variance components with delta-method standard errors.
 
 Var f(v) = (df/dv)' Var(v) (df/dv), Var(v) = J V_phi J', J the exact derivatives of the
-components by phi = (interior theta, sigma) and V_phi the inverse of the observed
+components by phi = (interior theta, rho, sigma) and V_phi the inverse of the observed
 information: what SAS's ASYCOV reports for the components themselves. df/dv comes from
 evaluating the expression on numbers that carry their derivatives along.
 """
@@ -19,7 +19,8 @@ from mixform._typing import AnyArray, Matrix, Vector
 from mixform.estimate import Fit
 from mixform.estimate.criterion import dSigma
 from mixform.inference.diagnostics.component_expression import evaluate
-from mixform.inference.diagnostics.component_functions import RESIDUAL, Components
+from mixform.inference.diagnostics.component_functions import Components
+from mixform.inference.diagnostics.residual_components import residual_components
 from mixform.inference.diagnostics.term_covariates import (
     term_covariates,
     term_variables,
@@ -67,9 +68,11 @@ def vcfun(fit: Fit, expression: str, *, level: float = 0.95) -> VarianceFunction
     expression : arithmetic (+ - * / ** with brackets, sqrt, log, exp) on components and
         on whole terms. A grouping factor stands for its variance if it has one
         coefficient, ``Subject[Days]`` for the variance of a coefficient,
-        ``Subject[Intercept, Days]`` for a covariance, ``residual`` for sigma^2; names
-        that are no plain words in backticks, ```a:b` ``. ``var(animal, age=50)`` is the
-        variance of what a term contributes there, ``cov(animal, age=(50, 90))`` and
+        ``Subject[Intercept, Days]`` for a covariance, ``residual`` for sigma^2, or
+        ``residual[wwg, pwg]`` for a covariance of positions that have variances of
+        their own, ```Residual:a` `` in stratum a; names that are no plain words in
+        backticks, ```a:b` ``. ``var(animal, age=50)`` is the variance of what a term
+        contributes there, ``cov(animal, age=(50, 90))`` and
         ``cor(animal, trait=("wwg", "pwg"))`` are those of two values, and
         ``total(age=50)`` is the sum over all terms and the residual
     level : of the Wald interval
@@ -124,18 +127,22 @@ def _functions(
 def _named_components(fit: Fit) -> Components:
     """Return what an expression may name."""
     blocks = dict(zip(block_labels(fit), fit.design.blocks, strict=True))
+    residuals = {part.label: part for part in residual_components(fit)}
+    columns = {label: block.columns for label, block in blocks.items()}
+    variables = {label: term_variables(block) for label, block in blocks.items()}
+    for label, part in residuals.items():
+        columns[label], variables[label] = part.columns, part.variables
 
     def covariates(label: str, values: Mapping[str, object]) -> Vector:
-        if label == RESIDUAL and label not in blocks:
-            return np.ones(1)
+        if label in residuals:
+            return residuals[label].covariates(values)
         return term_covariates(fit, blocks[label], values)
 
+    values = _jacobian(fit)[1].tolist()
     return Components(
-        values=dict(
-            zip(component_labels(fit), _jacobian(fit)[1].tolist(), strict=True)
-        ),
-        columns={label: block.columns for label, block in blocks.items()},
-        variables={label: term_variables(block) for label, block in blocks.items()},
+        values=dict(zip(component_labels(fit), values, strict=True)),
+        columns=columns,
+        variables=variables,
         covariates=covariates,
     )
 
@@ -203,7 +210,7 @@ def component_labels(fit: Fit) -> tuple[str, ...]:
             for c in range(block.k)
             for r in range(c + 1, block.k)
         ]
-    return (*labels, RESIDUAL)
+    return (*labels, *(x for part in residual_components(fit) for x in part.labels))
 
 
 def _known_components(fit: Fit) -> tuple[pd.DataFrame, Matrix, list[str]]:
@@ -233,7 +240,7 @@ def _components(
 
 
 def _jacobian(fit: Fit) -> tuple[Matrix, Vector, list[str]]:
-    """Return dv/dphi (c, t + 1), v (c,), and why v has no standard error, or ""."""
+    """Return dv/dphi (c, t + r + 1), v (c,), and why v has no standard error, or ""."""
     here = fit.evaluation
     problem = here.problem
     t = problem.n_theta
@@ -262,16 +269,21 @@ def _jacobian(fit: Fit) -> tuple[Matrix, Vector, list[str]]:
         if block.term.structure != "diag":
             pairs += [(c, r) for c in range(block.k) for r in range(c + 1, block.k)]
         for c, r in pairs:
-            row = np.zeros(t + 1)
+            row = np.zeros(t + len(fit.rho) + 1)
             row[where] = by_theta[:, r, c]
-            row[t] = 2.0 * Sigma[r, c]
+            row[-1] = 2.0 * Sigma[r, c]
             rows.append(row)
             values.append(float(Sigma[r, c]))
             reasons.append(reason)
-    rows.append(np.append(np.zeros(t), 2.0 * fit.sigma**2))
-    values.append(fit.sigma**2)
     free = np.append(fit.interior, True)
-    return np.array(rows)[:, free], np.array(values), [*reasons, ""]
+    at_edge = ~free[t:]
+    for part in residual_components(fit):
+        for value, slope in zip(part.values, part.jacobian, strict=True):
+            rows.append(np.append(np.zeros(t), slope))
+            values.append(float(value))
+            edge = "no standard error: a residual parameter is at its edge."
+            reasons.append(edge if np.any(slope[at_edge] != 0.0) else "")
+    return np.array(rows)[:, free], np.array(values), reasons
 
 
 def _warnings(frame: pd.DataFrame, se: Vector, used: AnyArray) -> list[str]:

@@ -277,3 +277,73 @@ def test_unknown_levels_and_variances_of_zero_are_refused(two_traits):
     )
     with pytest.raises(InferenceError, match="a variance is 0"):
         evaluate("cor(s, t=(0, 1))", zero)
+
+
+@pytest.fixture(scope="module")
+def correlated_traits():
+    rng = np.random.default_rng(4)
+    ped = pedigree(rng)
+    A = mf.Pedigree(ped).A().loc[ped["animal"].astype(str), ped["animal"].astype(str)]
+    u = breeding_values(rng, A.to_numpy(), np.array([[2.0, 1.2], [1.2, 3.0]]))
+    e = rng.normal(size=(len(ped), 2)) @ np.array([[1.5, 0.6], [0.0, 1.0]])
+    wide = ped[["animal"]].assign(wwg=5.0 + u[:, 0] + e[:, 0], pwg=u[:, 1] + e[:, 1])
+    wide.loc[::9, "pwg"] = np.nan
+    long = mf.multitrait(["wwg", "pwg"], wide)
+    m = mf.fit(
+        "value ~ 0 + trait + us(0 + trait | animal)",
+        long,
+        relationship={"animal": mf.Pedigree(ped)},
+        residual="us(trait | record)",
+    )
+    places = long["animal"].to_numpy() - 1
+    Z = np.column_stack([long["trait"] == "wwg", long["trait"] == "pwg"]).astype(float)
+    records = long["record"].to_numpy()
+    same = (records[:, None] == records).astype(float)
+    terms = [(Z, A.to_numpy()[np.ix_(places, places)]), (Z, same)]
+
+    class Correlated(Dense):
+        def V(self, phi):  # the residual is a term with a variance of zero beside it
+            return super().V(np.append(phi, 0.0))
+
+    R = m.residual_covariance().to_numpy()
+    phi = np.append(m.varcorr["vcov"].iloc[:3], [R[0, 0], R[1, 1], R[0, 1]])
+    dense = Correlated(long["value"].to_numpy(), m.design.X.to_numpy(), terms)
+    return m, phi, dense.covariance(phi)
+
+
+@pytest.mark.parametrize(
+    ("expression", "function"),
+    [
+        ("residual[pwg, wwg]", lambda v: v[5]),
+        ('var(animal, trait="pwg") / total(trait="pwg")',
+         lambda v: v[1] / (v[1] + v[4])),
+        ("(cov(animal, trait=(wwg, pwg)) + cov(residual, trait=(wwg, pwg)))"
+         " / sqrt(total(trait=wwg) * total(trait=pwg))",
+         lambda v: (v[2] + v[5]) / ((v[0] + v[3]) * (v[1] + v[4])) ** 0.5),
+        ("cor(residual, trait=(wwg, pwg))", lambda v: v[5] / (v[3] * v[4]) ** 0.5),
+    ],
+    ids=["covariance", "heritability", "phenotypic", "environmental"],
+)  # fmt: skip
+def test_correlated_residuals_are_those_of_the_dense_deviance(
+    correlated_traits, expression, function
+):
+    agree(correlated_traits, expression, function)
+
+
+def test_residuals_of_other_structures():
+    data = mf.datasets.load("Orthodont")
+    data["visit"] = data["age"].astype(int)
+    one = mf.fit("distance ~ age", data, residual="cs(visit | Subject)")
+    assert one.vcfun("residual").estimate == pytest.approx(one.sigma**2)
+    assert one.vcfun("sqrt(residual)").se > 0.0
+    diagonal = mf.fit("distance ~ age", data, residual="diag(visit | Subject)")
+    found = diagonal.vcfun("residual[8] / residual[14]").estimate
+    R = diagonal.residual_covariance()
+    assert found == pytest.approx(R.loc["8", "8"] / R.loc["14", "14"])
+    strata = mf.fit("distance ~ age", data, residual="us(visit | Sex/Subject)")
+    R = strata.residual_covariance("Male")
+    found = strata.vcfun("`Residual:Male`[8, 10]").estimate
+    assert found == pytest.approx(R.loc["8", "10"])
+    with pytest.raises(InferenceError, match="differs by stratum"):
+        strata.vcfun("total(visit=8)")
+    assert strata.cov_varcorr().shape == (20, 20)
