@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixform._typing import Matrix, Vector
-from mixform.covariance import STRUCTURES, Structure
+from mixform.covariance import Structure, structure_of
 from mixform.design import Design, Relation
 from mixform.errors import DesignError
 from mixform.estimate.identification import (
@@ -167,10 +167,10 @@ def build_problem(
     response = checked_response(design)
     weights = design.weights
     n, p = design.fixed.Q.shape
+    structures = tuple(structure_of(b, design.formula.source) for b in design.blocks)
     blocks, Z_scales = _scaled_blocks(
-        design, None if weights is None else np.sqrt(weights), backend
+        design, structures, None if weights is None else np.sqrt(weights), backend
     )
-    structures = tuple(STRUCTURES[b.term.structure] for b in design.blocks)
     sizes = [s.n_parameters(b.k) for s, b in zip(structures, blocks, strict=True)]
     ends = np.cumsum([0, *sizes]).tolist()
     if not known:
@@ -260,12 +260,15 @@ def at_response(problem: Problem, responses: Responses, ZtY: Matrix, j: int) -> 
 
 
 def _scaled_blocks(
-    design: Design, root_weights: Vector | None, backend: str
+    design: Design,
+    structures: Sequence[Structure],
+    root_weights: Vector | None,
+    backend: str,
 ) -> tuple[tuple[ZBlock, ...], tuple[Matrix, ...]]:
     inverted = by_precision(design, backend)
     blocks: list[ZBlock] = []
     scales: list[Matrix] = []
-    for block in design.blocks:
+    for block, structure in zip(design.blocks, structures, strict=True):
         values = block.design
         if root_weights is not None:
             values = values * root_weights[:, None]
@@ -278,11 +281,10 @@ def _scaled_blocks(
                 span=block.term.span,
                 hint="Drop it from the random term.",
             )
-        structure = STRUCTURES[block.term.structure]
         if not structure.scales_columns:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
         values, C = values / scale, np.diag(scale)
-        if structure.couples and structure.scales_columns and block.k > 1:
+        if structure.mixes and block.k > 1:
             values, mixing = _orthogonalize(values)
             C = mixing * scale
         blocks.append(z_block(block, values, inverted=inverted))

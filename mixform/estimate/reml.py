@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mixform._typing import Matrix, Vector
+from mixform.covariance import is_curved
 from mixform.design import Design
 from mixform.errors import DesignError, suggest
 from mixform.estimate.certificate import (
@@ -16,6 +17,7 @@ from mixform.estimate.certificate import (
     canonical_signs,
     certify,
     interior_parameters,
+    is_singular,
     leave_along,
     snap_to_boundary,
 )
@@ -140,7 +142,9 @@ def has_local_minima(problem: Problem) -> bool:
 def may_be_local(problem: Problem, found: Found) -> bool:
     """Whether a vector-valued term ended singular, where there may be other minima."""
     return any(
-        len(T) > 1 and structure.couples and not np.all(np.any(T, axis=0))
+        len(T) > 1
+        and structure.couples
+        and (is_singular(structure, T) or structure.rank(len(T)) < len(T))
         for T, structure in zip(found[1].T, problem.structures, strict=True)
     )
 
@@ -244,7 +248,11 @@ def scaled_start(problem: Problem, start: object, rho: Vector | None = None) -> 
         problem.Z_scales,
         strict=True,
     ):
-        theta[where] = structure.from_factor(C @ T)
+        theta[where] = (
+            structure.rescaled(values[where], C.diagonal())
+            if is_curved(structure)
+            else structure.from_factor(C @ T)
+        )
     return np.append(theta, problem.start()[len(theta) :] if rho is None else rho)
 
 
@@ -257,8 +265,12 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
         np.linalg.solve(C, T) for T, C in zip(here.T, problem.Z_scales, strict=True)
     )
     user_theta = [
-        structure.from_factor(T_j)
-        for structure, T_j in zip(problem.structures, T, strict=True)
+        structure.rescaled(theta[where], 1.0 / C.diagonal())
+        if is_curved(structure)
+        else structure.from_factor(T_j)
+        for structure, where, T_j, C in zip(
+            problem.structures, problem.theta_slices, T, problem.Z_scales, strict=True
+        )
     ]
     R = design.fixed.R
     beta = np.linalg.solve(R, problem.projection + problem.y_scale * here.beta)
@@ -278,7 +290,13 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     if problem.reml:
         criterion += 2.0 * float(np.log(np.abs(np.diag(R))).sum())
     interior = interior_parameters(problem, theta)
-    singular = tuple(j for j, T_j in enumerate(here.T) if np.any(~np.any(T_j, axis=0)))
+    singular = tuple(
+        j
+        for j, (structure, T_j) in enumerate(
+            zip(problem.structures, here.T, strict=True)
+        )
+        if is_singular(structure, T_j)
+    )
     return Fit(
         design=design,
         method=method,

@@ -200,7 +200,11 @@ def _stackable(problem: Problem) -> Layout | None:
         block.precision is not None or block.loading is not None
         for block in problem.blocks
     )
-    if not problem.blocks or related:
+    linear = all(
+        not structure.curved and structure.rank(block.k) == block.k
+        for structure, block in zip(problem.structures, problem.blocks, strict=True)
+    )
+    if not problem.blocks or related or not linear:
         return None
     return build_layout(problem, STACK_LIMIT)
 
