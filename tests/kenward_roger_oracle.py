@@ -248,3 +248,18 @@ def dense_kenward_roger(fit, V, phi, L, *, linear=False, W=None, step=None):
     estimate = L @ fit.beta
     wald = estimate @ np.linalg.solve(L @ adjusted @ L.T, estimate) / q
     return adjusted, m / (E * (m - 2)) * wald, m
+
+
+def hessian(fit, V, phi):
+    """Return second derivatives (t, t) of the restricted deviance by phi."""
+    X, y = fit.design.fixed.X, fit.design.y
+    inverse = np.linalg.inv(V(phi))
+    B = inverse @ X
+    P = inverse - B @ np.linalg.solve(X.T @ B, B.T)
+    Py = P @ y
+    D = first(V, phi)
+    bend = second(V, phi)
+    PD = np.array([P @ one for one in D])
+    q = np.array([one @ Py for one in D])
+    out = np.einsum("ab,ijba->ij", P, bend) - np.einsum("iab,jba->ij", PD, PD)
+    return out + 2.0 * q @ P @ q.T - np.einsum("a,ijab,b->ij", Py, bend, Py)

@@ -153,7 +153,8 @@ def subject_codes(fit: Fit) -> Codes:
 
 def _families(precision: AnyArray) -> Codes:
     """Return for each level which of those it is related with, directly or not."""
-    return connected_components(coo_array(precision), directed=False)[1]
+    labels = connected_components(coo_array(precision), directed=False)[1]
+    return labels.astype(np.int64)
 
 
 def _splits(groups: Codes, codes: Codes) -> bool:

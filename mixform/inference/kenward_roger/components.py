@@ -69,8 +69,8 @@ def component_moments(here: Evaluation, terms: list[Term]) -> Moments:
         fixed_traces=lambda half: (
             (DF @ half).reshape(s, -1) @ (VDF @ half).reshape(s, -1).T
         ),
-        weighed=lambda W: np.einsum(
-            "inp,inq->pq", DF, np.tensordot(W, VDF, axes=1), optimize=True
+        weighed=lambda W: (
+            DF.reshape(s * n, p).T @ np.tensordot(W, VDF, axes=1).reshape(s * n, p)
         ),
     )
 

@@ -118,9 +118,10 @@ def test_effect_of_one_cluster_has_no_jackknife():
 def recorded():
     """Return the tables of nlme and clubSandwich: (model, kind) -> rows."""
     out: dict[tuple[str, str], list[list[str]]] = {}
+    rows: list[list[str]] = []
     for line in REFERENCE.read_text().splitlines()[1:]:
         if line.startswith("##"):
-            out[tuple(line.split()[1:3])] = rows = []
+            rows = out.setdefault((line.split()[1], line.split()[2]), [])
         elif line.startswith(("age", "Sex", "(Int", "1", "2", "3", "4")):
             rows.append(line.split()[1:])
     return out
