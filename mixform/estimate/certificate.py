@@ -23,6 +23,7 @@ from mixform.estimate.criterion import (
     evaluate_at,
     gradient,
 )
+from mixform.estimate.determination import undetermined
 from mixform.estimate.problem import Problem
 from mixform.estimate.trust_region import minimize
 
@@ -47,11 +48,13 @@ class Certificate:
     smallest_eigenvalue : of dcriterion/dSigma over the null spaces of the blocks,
         relative to its expectation; +inf if no block is singular
     direction : block and vector (k,) of that eigenvalue
+    undetermined : parameters that the data do not determine, of a residual structure
     """
 
     predicted_decrease: float
     smallest_eigenvalue: float
     direction: tuple[int, Vector] | None
+    undetermined: tuple[str, ...] = ()
 
 
 def snap_to_boundary(
@@ -131,9 +134,13 @@ def canonical_signs(problem: Problem, theta: Vector) -> Vector:
 def interior_parameters(problem: Problem, theta: Vector) -> np.ndarray:
     """Return which parameters are free to move both ways, (t,) boolean.
 
-    Parameters that only enter a zero column of T sit on the boundary.
+    Parameters that only enter a zero column of T sit on the boundary, and so do
+    correlations at the edge of their range.
     """
     interior = np.ones(len(theta), dtype=bool)
+    if problem.rows is not None:
+        here = problem.rows.model.at(theta[problem.n_theta :])
+        interior[problem.n_theta :] = ~here.at_edge()
     for structure, where, block in zip(
         problem.structures, problem.theta_slices, problem.blocks, strict=True
     ):
@@ -153,7 +160,10 @@ def certify(problem: Problem, theta: Vector, here: Evaluation) -> Certificate:
         )
     predicted = _decrease_left(problem, theta, here)
     best = Certificate(
-        predicted_decrease=predicted, smallest_eigenvalue=np.inf, direction=None
+        predicted_decrease=predicted,
+        smallest_eigenvalue=np.inf,
+        direction=None,
+        undetermined=undetermined(here, theta, interior_parameters(problem, theta)),
     )
     null_spaces = _null_spaces(here)
     if not any(space.size for space in null_spaces):

@@ -20,6 +20,7 @@ from mixform.estimate.certificate import (
     snap_to_boundary,
 )
 from mixform.estimate.criterion import Evaluation, evaluate
+from mixform.estimate.determination import snap_to_edge
 from mixform.estimate.fit import Convergence, Fit
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
@@ -186,6 +187,8 @@ def search(
             polish=end.n_evaluations >= PATIENCE,
         )
         count += extra
+        theta, here, extra = snap_to_edge(problem, theta, here)
+        count += extra
         signed = canonical_signs(problem, theta)
         if np.any(signed != theta):
             theta, here = signed, evaluate(problem, signed)
@@ -262,9 +265,12 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     half = np.linalg.solve(R, here.R_inverse)
     b_scaled = problem.equations.Lambda_dot(here.T, here.u[:, None])
     b = tuple(
-        problem.y_scale * np.linalg.solve(C, part.T).T
-        for part, C in zip(
-            split_blocks(b_scaled[:, 0], problem.blocks), problem.Z_scales, strict=True
+        problem.y_scale * np.linalg.solve(C, block.at_levels(part).T).T
+        for block, part, C in zip(
+            problem.blocks,
+            split_blocks(b_scaled[:, 0], problem.blocks),
+            problem.Z_scales,
+            strict=True,
         )
     )
     criterion = here.criterion
@@ -316,6 +322,11 @@ def _verdict(
             f"not certified: the random effects explain all but {left_over:.1g} of the "
             "variation, too little to keep its digits"
         )
+    elif certificate.undetermined:
+        names = ", ".join(certificate.undetermined)
+        message = f"not certified: the data do not determine {names}"
+        if len(certificate.undetermined) > 1:
+            message += ", or not from each other"
     elif left > control.certified_decrease:
         message = (
             f"not certified: the criterion may still fall by {left:.2g} "

@@ -196,7 +196,10 @@ def refit_many(fit: Fit, Y: Matrix, *, control: Control | None = None) -> Refits
 
 def _stackable(problem: Problem) -> Layout | None:
     """Return the layout of a model whose replicates are worth stacking."""
-    related = any(block.precision is not None for block in problem.blocks)
+    related = any(
+        block.precision is not None or block.loading is not None
+        for block in problem.blocks
+    )
     if not problem.blocks or related:
         return None
     return build_layout(problem, STACK_LIMIT)

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from mixform._typing import Matrix, Stack, Vector
+from mixform.errors import InferenceError
 from mixform.estimate.criterion import Evaluation
 from mixform.estimate.problem import Problem, split_blocks
 
@@ -47,6 +48,10 @@ def terms_of(here: Evaluation, theta: Vector) -> list[Term]:
 
     A parameter that the covariance does not depend on, such as a correlation where the
     variance is zero, is left out.
+
+    Raises
+    ------
+    InferenceError : the derivatives of a structure are not known
     """
     problem = here.problem
     out: list[Term] = []
@@ -60,8 +65,14 @@ def terms_of(here: Evaluation, theta: Vector) -> list[Term]:
             D, second = D[moves], second[np.ix_(moves, moves)]
         else:
             D = structure.spanning(block.k)
-        gamma = np.linalg.lstsq(D.reshape(len(D), -1).T, (T @ T.T).ravel(), rcond=None)
-        out.append(Term(D=D, gamma=gamma[0], second=second))
+        flat, Sigma = D.reshape(len(D), -1).T, (T @ T.T).ravel()
+        gamma = np.linalg.lstsq(flat, Sigma, rcond=None)[0]
+        if np.abs(flat @ gamma - Sigma).max() > 1e-8 * np.abs(Sigma).max():
+            raise InferenceError(
+                f"Kenward-Roger's approximation of {structure.name!r} is not known.",
+                hint='Use ddf="satterthwaite".',
+            )
+        out.append(Term(D=D, gamma=gamma, second=second))
     return out
 
 
