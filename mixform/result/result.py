@@ -254,14 +254,16 @@ class Result(Inference):
         self,
         cluster: object = None,
         *,
-        kind: Literal["CR0", "CR2"] = "CR2",
+        kind: Literal["CR0", "CR2", "CR3"] = "CR2",
         progress: bool | None = None,
     ) -> robust.ClusterRobust:
         """Return the cluster-robust covariance of the fixed effects and its tests.
 
         Parameters
         ----------
-        cluster : a grouping factor by name; None for the outermost
+        cluster : a grouping factor or the subject of the residuals by name, or a label
+            for each row; None for the outermost
+        kind : "CR0" sandwich, "CR2" bias-reduced, "CR3" jackknife
         """
         return robust.robust(self._fit, cluster, kind=kind, progress=progress)
 

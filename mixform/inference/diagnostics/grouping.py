@@ -39,9 +39,9 @@ def grouping(fit: Fit, group: object, argument: str = "group") -> Grouping:
 
     Parameters
     ----------
-    group : a grouping factor of the random terms, or a column of one, by name; or a
-        label for each row in the model or each row of the data (a Series is put in
-        order by its index)
+    group : a grouping factor of the random terms, a column of one, or the subject of
+        the residuals, by name; or a label for each row in the model or each row of the
+        data (a Series is put in order by its index)
     argument : what the caller calls it, for errors
 
     Raises
@@ -86,7 +86,12 @@ def _by_name(fit: Fit, name: str) -> Grouping:
             piece = block.pieces[block.term.group.index(squeezed)]
             codes, labels = pd.factorize(piece)
             return Grouping(name=squeezed, codes=codes[block.codes], labels=labels)
+    part = fit.design.residual
+    term = None if part is None else part.term
+    if part and term and sorted(squeezed.split(":")) == sorted(term.group):
+        return Grouping(name=term.group_label, codes=part.subjects, labels=part.labels)
     known = [block.term.group_label for block in blocks]
+    known += [] if term is None or not term.group else [term.group_label]
     known += [column for block in blocks for column in block.term.group]
     raise InferenceError(
         f"There is no grouping factor {name!r}.",
