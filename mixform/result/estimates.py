@@ -127,7 +127,7 @@ class Estimates:
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation."""
+        """Residual standard deviation; with a structure that of its first position."""
         return self._fit.sigma
 
     @property
@@ -233,6 +233,7 @@ class Estimates:
         interval: Literal["confidence", "prediction"] | None = None,
         level: float = 0.95,
         ddf: Ddf = "satterthwaite",
+        residual: bool = False,
     ) -> pd.Series | pd.DataFrame:
         """Predict the response.
 
@@ -249,6 +250,8 @@ class Estimates:
         interval : "confidence" of the prediction, "prediction" of a new observation
         level : confidence level in (0, 1)
         ddf : "kenward-roger" only without random effects, and not for new observations
+        residual : predict new observations, given correlated residuals of the same
+            subject or field (kriging); errors are then those of the observations
 
         Returns
         -------
@@ -256,7 +259,13 @@ class Estimates:
         or interval a frame: ``estimate, se, df``, and ``lower, upper``
         """
         if not se and interval is None:
-            return predict(self._fit, newdata, random=random, new_levels=new_levels)
+            return predict(
+                self._fit,
+                newdata,
+                random=random,
+                new_levels=new_levels,
+                residual=residual,
+            )
         return predict_frame(
             self._fit,
             newdata,
@@ -265,6 +274,7 @@ class Estimates:
             interval=interval,
             level=level,
             approximation=self._approximation(ddf),
+            residual=residual,
         )
 
     # The search.
