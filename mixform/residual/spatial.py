@@ -208,7 +208,7 @@ def _matern(rho: float, nu: float, D: AnyArray) -> Stack:
 
 def _scaled(rho: float, nu: float, D: AnyArray) -> tuple[AnyArray, Vector]:
     """Return which distances are neither zero nor too far to be correlated, and t."""
-    apart = (D > 0.0) & (D < FARTHEST * rho)
+    apart = (D > 0.0) & (FARTHEST * rho > D)
     return apart, np.maximum(D[apart] / rho, NEAREST ** (1.0 / max(nu, 1.0)))
 
 
