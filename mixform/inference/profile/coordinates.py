@@ -27,7 +27,7 @@ HALF_PI = float(np.pi / 2.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chart:
-    """The factors T of all blocks as linear functions of w, and the residual parameters.
+    """The factors T of all blocks, linear in w, and the residual parameters.
 
     Attributes
     ----------

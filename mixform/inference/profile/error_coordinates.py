@@ -9,7 +9,6 @@ of its range stays there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from mixform._typing import Vector
 from mixform.errors import SolverError
 from mixform.estimate import Fit
 from mixform.estimate.criterion import Evaluation, require_rows
+from mixform.inference.natural_parameters import Reading
 from mixform.inference.profile.coordinates import Chart
 from mixform.residual.model import EDGE, ResidualModel
 
@@ -120,59 +120,6 @@ def plain_errors(fit: Fit) -> PlainErrors | None:
     if fit.evaluation.problem.rows is None:
         return None
     return PlainErrors(estimate=fit.rho, free=np.flatnonzero(fit.interior[t:]))
-
-
-def is_separable(model: ResidualModel, rho: Vector, s: int) -> bool:
-    """Whether each correlation parameter of a stratum is moved by one entry of rho."""
-    size = model.layout.grids[s].size
-    J = model.structure.family.jacobian(rho[model.x[s]], size)
-    return not np.any(J - np.diag(J.diagonal()))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Reading:
-    """What an entry of w means: the parameter, back, and its derivative."""
-
-    value: Callable[[float], float]
-    kappa: Callable[[float], float]
-    stretch: Callable[[float], float]
-
-
-def itself() -> Reading:
-    """Return the reading of an entry that is the parameter."""
-    return Reading(
-        value=lambda kappa: kappa, kappa=lambda v: v, stretch=lambda kappa: 1.0
-    )
-
-
-def as_arctanh() -> Reading:
-    """Return the reading of a correlation that is entered as arctanh."""
-    return Reading(
-        value=lambda kappa: float(np.tanh(kappa)),
-        kappa=lambda v: float(np.arctanh(v)),
-        stretch=lambda kappa: float(1.0 / np.cosh(kappa) ** 2),
-    )
-
-
-def of_family(model: ResidualModel, rho: Vector, s: int, j: int) -> Reading:
-    """Return the reading of natural parameter j of a stratum, if separable."""
-    family, size = model.structure.family, model.layout.grids[s].size
-
-    def moved(kappa: float) -> Vector:
-        x = rho[model.x[s]].copy()
-        x[j] = kappa
-        return x
-
-    def kappa_of(value: float) -> float:
-        r = model.natural(rho, s).copy()
-        r[j] = value
-        return float(family.internal(r, size)[j])
-
-    return Reading(
-        value=lambda kappa: float(family.natural(moved(kappa), size)[j]),
-        kappa=kappa_of,
-        stretch=lambda kappa: float(family.jacobian(moved(kappa), size)[j, j]),
-    )
 
 
 def edge(model: ResidualModel, rho: Vector, k: int, direction: float) -> float:

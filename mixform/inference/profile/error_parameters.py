@@ -9,6 +9,12 @@ import numpy as np
 
 from mixform.estimate import Fit
 from mixform.estimate.criterion import require_rows
+from mixform.inference.natural_parameters import (
+    as_arctanh,
+    is_separable,
+    itself,
+    of_family,
+)
 from mixform.inference.profile.coordinates import (
     Chart,
     Coordinates,
@@ -20,11 +26,7 @@ from mixform.inference.profile.error_coordinates import (
     NaturalErrors,
     PlainErrors,
     ResidualSdCoordinates,
-    as_arctanh,
     edge,
-    is_separable,
-    itself,
-    of_family,
 )
 
 AT_EDGE = "no limits: at the edge of its range"
