@@ -204,14 +204,15 @@ class Result(Inference):
     def residuals(
         self,
         kind: Literal[
-            "response", "pearson", "scaled", "studentized", "deleted"
+            "response", "pearson", "scaled", "normalized", "studentized", "deleted"
         ] = "response",
         level: Literal["conditional", "marginal"] = "conditional",
     ) -> pd.Series:
         """Return residuals (n,): of the fitted values, or of X beta ("marginal").
 
         Pearson residuals are divided by the standard deviation of the response,
-        scaled ones by sigma / sqrt(w), studentized ones by their own; deleted ones are
+        scaled ones by that of the row's residual, normalized ones by R^1/2 (correlated
+        residuals made independent), studentized ones by their own; deleted ones are
         studentized without their row.
         """
         return residuals.residuals(self._fit, kind, level)
