@@ -6,7 +6,6 @@ of one, x = pi / 2 the most negative one, where the coefficients sum to zero.
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from mixform._typing import Mask, Matrix, Stack, Vector

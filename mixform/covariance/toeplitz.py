@@ -13,7 +13,6 @@ n-th innovation, and coefficient n is f_0(n).
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from mixform._typing import Mask, Matrix, Stack, Vector

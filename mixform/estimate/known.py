@@ -77,9 +77,18 @@ def solve_known(
     theta = np.empty(problem.n_theta)
     for j, (C, Sigma) in enumerate(zip(problem.Z_scales, given.Sigma, strict=True)):
         scaled = C @ Sigma @ C.T / given.residual
-        theta[problem.theta_slices[j]] = problem.structures[j].from_factor(
+        structure = problem.structures[j]
+        own = structure.from_factor(
             semidefinite_cholesky(scaled, 1e-14 * float(np.abs(scaled).max()))
         )
+        T = structure.factor(own, len(C))
+        if not np.allclose(T @ T.T, scaled, rtol=0.0, atol=1e-7 * scaled.max()):
+            raise DesignError(
+                f"The covariance of {block_labels(design.blocks)[j]!r} is none of the "
+                f"structure {structure.name!r}.",
+                hint="Give one, or write us(... | g).",
+            )
+        theta[problem.theta_slices[j]] = own
     with few_threads(problem.equations):
         here = evaluate(problem, theta)
     certificate = Certificate(

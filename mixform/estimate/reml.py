@@ -277,9 +277,12 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     half = np.linalg.solve(R, here.R_inverse)
     b_scaled = problem.equations.Lambda_dot(here.T, here.u[:, None])
     b = tuple(
-        problem.y_scale * np.linalg.solve(C, part.T).T
-        for part, C in zip(
-            split_blocks(b_scaled[:, 0], problem.blocks), problem.Z_scales, strict=True
+        problem.y_scale * np.linalg.solve(C, block.at_levels(part).T).T
+        for block, part, C in zip(
+            problem.blocks,
+            split_blocks(b_scaled[:, 0], problem.blocks),
+            problem.Z_scales,
+            strict=True,
         )
     )
     criterion = here.criterion

@@ -28,6 +28,10 @@ from mixform.estimate.problem import Problem
 #: How far the average information may fall below the expected one's lower bound.
 SHORTFALL = 1.5
 
+#: Predicted decrease that, where it does not come true, was rounding: in large models
+#: the criterion scatters by more than its digits promise.
+LOST = 1e-7
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Search:
@@ -80,8 +84,9 @@ def minimize(
             return search.end()
         there = search.evaluate(step)
         decrease = search.here.criterion - there.criterion
-        if inside and predicted <= tolerance:
-            if decrease >= -noise:
+        lost = predicted <= LOST and decrease < 0.5 * predicted
+        if inside and (predicted <= tolerance or lost):
+            if decrease >= (0.0 if lost else -noise):
                 search.theta, search.here = search.theta + step, there
             return search.end()
         search.choose_model(step, decrease)

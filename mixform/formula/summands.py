@@ -103,9 +103,11 @@ def random_piece(text: str, parsed: ModelFormula) -> Piece:
 def random_key(term: RandomTerm) -> Key:
     """Return what a random term means: structure, group and coefficients."""
     coefficients = frozenset(map(term_key, formulaic_formula(term.coefficients)))
-    structure = "us" if coefficients == frozenset({INTERCEPT}) else term.structure
+    # A lone intercept has one variance whatever the structure; iid is about the levels.
+    plain = coefficients == frozenset({INTERCEPT}) and term.structure != "iid"
+    structure = "us" if plain else term.structure
     key = {structure, frozenset(term.group), ("of", coefficients)}
-    return frozenset(key | set(term.options))
+    return frozenset(key if plain else key | set(term.options))
 
 
 def term_key(term: Any) -> Key:

@@ -265,14 +265,21 @@ class Result(Inference):
         """
         return robust.robust(self._fit, cluster, kind=kind, progress=progress)
 
-    def vcfun(self, expression: str, *, level: float = 0.95) -> vcfun.VarianceFunction:
+    def vcfun(
+        self, expression: str | Mapping[str, str], *, level: float = 0.95
+    ) -> vcfun.VarianceFunction | pd.DataFrame:
         """Estimate a function of variance components, with a delta-method error.
 
         Parameters
         ----------
         expression : of the components by grouping factor, ``Subject[Days]`` where a
-            term has several, and ``residual``: "animal / (animal + residual)"
+            term has several, and ``residual``. ``animal / total()`` is the heritability
+            of an animal model, ``cor(animal, trait=("wwg", "pwg"))`` a genetic
+            correlation, ``var(animal, age=50) / total(age=50)`` the heritability at an
+            age. A mapping from names to expressions gives a frame
         """
+        if isinstance(expression, Mapping):
+            return vcfun.vcfuns(self._fit, expression, level=level)
         return vcfun.vcfun(self._fit, expression, level=level)
 
     def cov_varcorr(self) -> pd.DataFrame:

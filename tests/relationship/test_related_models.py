@@ -310,7 +310,7 @@ BAD = {
         "is not symmetric: entries of",
     ),
     "indefinite": ({"animal": A - 0.9 * np.eye(60)}, "smallest eigenvalue is -"),
-    "singular": ({"animal": A * 0.0 + 1.0}, "rank is 1, with 60 members"),
+    "singular": ({"animal": A * 0.0 + 1.0}, "nothing is left to estimate"),
     "unknown key": ({"anmal": PEDIGREE}, "relationship names 'anmal'"),
     "no mapping": (PEDIGREE, "relationship is a Pedigree"),
     "no matrix": ({"animal": "ped.csv"}, "relationship of 'animal' is a str"),
