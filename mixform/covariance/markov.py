@@ -150,9 +150,9 @@ def power_ratio(y: float, p: Vector) -> tuple[Vector, Vector]:
 
     Examples
     --------
-    >>> H, dH = power_ratio(0.5, np.array([1.0, 2.0, 3.0]))  # 1, 1 + y, 1 + y + y^2
+    >>> H, dH = power_ratio(0.5, np.array([2.0, 3.0]))  # 1 + y, 1 + y + y^2
     >>> H.tolist(), dH.round(12).tolist()
-    ([1.0, 1.5, 1.75], [0.0, 1.0, 2.0])
+    ([1.5, 1.75], [1.0, 2.0])
     """
     if y < 0.5:
         rest = 1.0 - y

@@ -8,8 +8,8 @@ from typing import cast
 
 import numpy as np
 
-from mixform._typing import Matrix
-from mixform.covariance import STRUCTURES, semidefinite_cholesky
+from mixform._typing import Matrix, Vector
+from mixform.covariance import STRUCTURES, Structure, semidefinite_cholesky
 from mixform.design import Design, RandomBlock
 from mixform.design.random import block_labels
 from mixform.errors import DesignError, InferenceError, suggest
@@ -77,8 +77,9 @@ def solve_known(
     theta = np.empty(problem.n_theta)
     for j, (C, Sigma) in enumerate(zip(problem.Z_scales, given.Sigma, strict=True)):
         scaled = C @ Sigma @ C.T / given.residual
-        theta[problem.theta_slices[j]] = problem.structures[j].from_factor(
-            semidefinite_cholesky(scaled, 1e-14 * float(np.abs(scaled).max()))
+        label = block_labels(design.blocks)[j]
+        theta[problem.theta_slices[j]] = _parameters(
+            problem.structures[j], scaled, label
         )
     with few_threads(problem.equations):
         here = evaluate(problem, theta)
@@ -105,6 +106,20 @@ def solve_known(
         ),
         known=True,
     )
+
+
+def _parameters(structure: Structure, Sigma: Matrix, label: str) -> Vector:
+    """Return the parameters (t,) of a covariance (k, k), which must be of the kind."""
+    size = float(np.abs(Sigma).max())
+    theta = structure.from_factor(semidefinite_cholesky(Sigma, 1e-14 * size))
+    T = structure.factor(theta, len(Sigma))
+    if np.abs(T @ T.T - Sigma).max() > 1e-7 * size:
+        raise DesignError(
+            f"The covariance given for {label!r} does not have the structure "
+            f"{structure.name!r}.",
+            hint="Give one that has, or write us(... | g).",
+        )
+    return theta
 
 
 def read_variances(

@@ -107,7 +107,7 @@ def random_key(term: RandomTerm) -> Key:
     plain = coefficients == frozenset({INTERCEPT}) and term.structure != "iid"
     structure = "us" if plain else term.structure
     key = {structure, frozenset(term.group), ("of", coefficients)}
-    return frozenset(key | set(term.options))
+    return frozenset(key if plain else key | set(term.options))
 
 
 def term_key(term: Any) -> Key:
