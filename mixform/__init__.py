@@ -14,6 +14,7 @@ from mixform.errors import (
     SolverError,
 )
 from mixform.estimate import Control
+from mixform.estimate.known import ratio
 from mixform.mme.matrix_level import MixedModelEquations
 from mixform.relationship import Pedigree, genomic, precision
 from mixform.result import Result
@@ -39,5 +40,6 @@ __all__ = [
     "genomic",
     "load",
     "precision",
+    "ratio",
     "scan",
 ]

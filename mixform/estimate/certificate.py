@@ -23,6 +23,7 @@ from mixform.estimate.criterion import (
     evaluate_at,
     gradient,
 )
+from mixform.estimate.held import is_held
 from mixform.estimate.problem import Problem
 from mixform.estimate.trust_region import minimize
 
@@ -73,7 +74,7 @@ def snap_to_boundary(
     ):
         T = here.T[j]
         pivots = np.sort(np.abs(np.asarray(T.diagonal())))
-        if float(pivots[0]) > SMALL_PIVOT or not np.any(T):
+        if float(pivots[0]) > SMALL_PIVOT or not np.any(T) or is_held(structure):
             continue
         for Sigma, tolerance in _singular_neighbors(structure, T):
             trial = theta.copy()
@@ -129,11 +130,12 @@ def canonical_signs(problem: Problem, theta: Vector) -> Vector:
 
 
 def interior_parameters(problem: Problem, theta: Vector) -> np.ndarray:
-    """Return which parameters are free to move both ways, (t,) boolean.
+    """Return which parameters are free to move both ways, (t + r,) boolean.
 
-    Parameters that only enter a zero column of T sit on the boundary.
+    Parameters that only enter a zero column of T sit on the boundary; those of a
+    residual structure that is held do not move.
     """
-    interior = np.ones(len(theta), dtype=bool)
+    interior = problem.free
     for structure, where, block in zip(
         problem.structures, problem.theta_slices, problem.blocks, strict=True
     ):
@@ -147,7 +149,7 @@ def interior_parameters(problem: Problem, theta: Vector) -> np.ndarray:
 
 def certify(problem: Problem, theta: Vector, here: Evaluation) -> Certificate:
     """Judge the point (t,) that a search ended at."""
-    if len(theta) == 0:
+    if not np.any(problem.free):
         return Certificate(
             predicted_decrease=0.0, smallest_eigenvalue=np.inf, direction=None
         )
@@ -178,11 +180,14 @@ def _decrease_left(problem: Problem, theta: Vector, here: Evaluation) -> float:
 
 
 def _null_spaces(here: Evaluation) -> list[Matrix]:
-    """Return an orthonormal basis (k, d) of the null space of each block's T'."""
+    """Return an orthonormal basis (k, d) of the null space of each block's T'.
+
+    Of those that are estimated; none of a held one.
+    """
     spaces: list[Matrix] = []
-    for T in here.T:
+    for T, structure in zip(here.T, here.problem.structures, strict=True):
         zero = ~np.any(T, axis=0)
-        if not np.any(zero):
+        if not np.any(zero) or is_held(structure):
             spaces.append(np.empty((len(T), 0)))
         else:
             left = np.linalg.svd(T)[0]

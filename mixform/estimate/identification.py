@@ -54,7 +54,9 @@ def require_size(design: Design, largest: float) -> None:
     )
 
 
-def require_outside_X(blocks: Sequence[ZBlock], ZtX: Matrix, design: Design) -> None:
+def require_outside_X(
+    blocks: Sequence[ZBlock], ZtX: Matrix, design: Design, held: Sequence[bool]
+) -> None:
     """Refuse a random coefficient all of whose columns are combinations of X's.
 
     Nothing of it is left once X is fitted: the criterion does not depend on its
@@ -64,14 +66,15 @@ def require_outside_X(blocks: Sequence[ZBlock], ZtX: Matrix, design: Design) -> 
     Parameters
     ----------
     ZtX : (q, p) Z'R^-1X
+    held : for each block whether its variance is given
     """
     n, start = len(design.y), 0
-    for block, own in zip(blocks, design.blocks, strict=True):
+    for block, own, known in zip(blocks, design.blocks, held, strict=True):
         end = start + block.m * block.k
         inside = (ZtX[start:end].reshape(block.m, block.k, -1) ** 2).sum(axis=(0, 2))
         start = end
         for name, size in zip(own.columns, inside, strict=True):
-            if n - size > 1e-9 * n:
+            if known or n - size > 1e-9 * n:
                 continue
             raise DesignError(
                 f"The fixed effects hold every effect {name!r} of "

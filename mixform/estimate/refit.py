@@ -86,7 +86,7 @@ def search_from(problem: Problem, theta: Vector, control: Control) -> Found:
         found = search(problem, theta, control, (), by_em=False)
         if found[3] >= control.max_evaluations or not may_be_local(problem, found):
             return found
-        small = SMALL * problem.start()
+        small = problem.start(SMALL)
         again = search(problem, small, control, (), by_em=False, count=found[3])
     return better(found, again)
 

@@ -21,6 +21,7 @@ from mixform.estimate.certificate import (
 )
 from mixform.estimate.criterion import Evaluation, evaluate
 from mixform.estimate.fit import Convergence, Fit
+from mixform.estimate.held import Given, is_held, own_structure
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
 from mixform.mme import few_threads
@@ -37,11 +38,16 @@ PATIENCE = 50
 #: residual variance is known to fewer than six digits.
 LEAST_RESIDUAL = 1e-9
 
+#: 1 / sigma, sigma in SDs of y, beyond which a search that does not end is one after a
+#: residual variance of zero: the optimum, given variances that are held.
+LARGEST_S = 100.0
+
 #: The second start, as a share of the first: the small variances where another
 #: minimum was found on random maximal models whose first search ended singular.
 SMALL = 0.3
 
 CERTIFIED = "certified optimum"
+GIVEN = "variances given, not estimated"
 
 #: What a search found: theta, the solution there, its certificate, evaluations made.
 Found = tuple[Vector, Evaluation, Certificate, int]
@@ -96,6 +102,7 @@ def estimate(
     control: Control,
     start: object = None,
     progress: Trace | None = None,
+    given: Given | None = None,
 ) -> Fit:
     """Fit the model.
 
@@ -106,8 +113,11 @@ def estimate(
     start : (t,) theta to start from, in the user's units, as `Result.theta`
     control : options of the search
     progress : called with the count, the criterion and theta after each evaluation
+    given : variances that are held
     """
-    problem = build_problem(design, reml=method == "REML", backend=control.backend)
+    problem = build_problem(
+        design, reml=method == "REML", backend=control.backend, given=given
+    )
     traces = [t for t in (_tracer(control.trace), progress) if t is not None]
     with few_threads(problem.equations):
         if start is None:
@@ -124,7 +134,8 @@ def search_anew(problem: Problem, control: Control, traces: Sequence[Trace]) -> 
     found = search(problem, theta, control, traces, by_em=True)
     if found[3] >= control.max_evaluations or not may_be_local(problem, found):
         return found
-    again = search(problem, SMALL * theta, control, traces, by_em=False, count=found[3])
+    small = problem.start(SMALL)
+    again = search(problem, small, control, traces, by_em=False, count=found[3])
     return better(found, again)
 
 
@@ -190,7 +201,10 @@ def search(
         if np.any(signed != theta):
             theta, here = signed, evaluate(problem, signed)
         certificate = certify(problem, theta, here)
-        done = count >= control.max_evaluations
+        done = count >= control.max_evaluations or (
+            _vanishes(problem, theta)
+            and certificate.predicted_decrease > control.certified_decrease
+        )
         if not done and certificate.smallest_eigenvalue < -EIGENVALUE_TOLERANCE:
             assert certificate.direction is not None, "an eigenvalue has a direction"
             left, extra = leave_along(problem, theta, here, certificate.direction)
@@ -205,6 +219,13 @@ def search(
         ):
             continue  # a fresh search, the secant forgotten
         return theta, here, certificate, count
+
+
+def _vanishes(problem: Problem, theta: Vector) -> bool:
+    """Whether the residual variance goes to zero, given those that are held."""
+    held = problem.held
+    tied = held is not None and held.tied is not None
+    return tied and held is not None and abs(float(theta[held.slot])) > LARGEST_S
 
 
 def _tracer(trace: bool | Trace) -> Trace | None:
@@ -227,34 +248,35 @@ def scaled_start(problem: Problem, start: object, rho: Vector | None = None) -> 
     rho : (r,) parameters of the residual structure; None for those of `Problem.start`
     """
     values = np.asarray(start, dtype=np.float64)
-    if values.shape != (problem.n_theta,) or not np.all(np.isfinite(values)):
+    own = [own_structure(structure) for structure in problem.structures]
+    sizes = [s.n_parameters(b.k) for s, b in zip(own, problem.blocks, strict=True)]
+    if values.shape != (sum(sizes),) or not np.all(np.isfinite(values)):
         raise DesignError(
-            f"start must be {problem.n_theta} finite numbers, got shape "
-            f"{values.shape}.",
+            f"start must be {sum(sizes)} finite numbers, got shape {values.shape}.",
             hint="Give theta in the order of Result.theta.",
         )
-    theta = np.empty_like(values)
-    for T, structure, where, C in zip(
-        problem.factors(values),
-        problem.structures,
-        problem.theta_slices,
-        problem.Z_scales,
-        strict=True,
+    out = problem.start()
+    ends = np.cumsum([0, *sizes]).tolist()
+    for j, (structure, where, C) in enumerate(
+        zip(problem.structures, problem.theta_slices, problem.Z_scales, strict=True)
     ):
-        theta[where] = structure.from_factor(C @ T)
-    return np.append(theta, problem.start()[len(theta) :] if rho is None else rho)
+        T = own[j].factor(values[ends[j] : ends[j + 1]], len(C))
+        out[where] = structure.from_factor(C @ T)
+    if rho is not None:
+        out[problem.n_theta :] = rho
+    return out
 
 
 def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     """Put the solution back into the user's units."""
-    theta, here, certificate, count = found
+    theta, here, certificate, _ = found
     problem = here.problem
     sigma = float(np.sqrt(here.sigma2)) * problem.y_scale
     T: tuple[Matrix, ...] = tuple(
         np.linalg.solve(C, T) for T, C in zip(here.T, problem.Z_scales, strict=True)
     )
     user_theta = [
-        structure.from_factor(T_j)
+        own_structure(structure).from_factor(T_j)
         for structure, T_j in zip(problem.structures, T, strict=True)
     ]
     R = design.fixed.R
@@ -272,7 +294,13 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     if problem.reml:
         criterion += 2.0 * float(np.log(np.abs(np.diag(R))).sum())
     interior = interior_parameters(problem, theta)
-    singular = tuple(j for j, T_j in enumerate(here.T) if np.any(~np.any(T_j, axis=0)))
+    singular = tuple(
+        j
+        for j, (T_j, structure) in enumerate(
+            zip(here.T, problem.structures, strict=True)
+        )
+        if np.any(~np.any(T_j, axis=0)) and not is_held(structure)
+    )
     return Fit(
         design=design,
         method=method,
@@ -288,28 +316,31 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
         sigma=sigma,
         criterion=criterion,
         certificate=certificate,
-        convergence=_verdict(here, certificate, int(interior.sum()), count, control),
+        convergence=_verdict(found, int(interior.sum()), control),
         singular_terms=singular,
     )
 
 
-def _verdict(
-    here: Evaluation,
-    certificate: Certificate,
-    n_interior: int,
-    count: int,
-    control: Control,
-) -> Convergence:
+def _verdict(found: Found, n_interior: int, control: Control) -> Convergence:
+    theta, here, certificate, count = found
     problem = here.problem
     left_over = here.r2 / problem.yty if problem.yty > 0.0 else 1.0
-    undetermined = problem.residual_df <= n_interior > 0
+    n_variances = n_interior + problem.profiled
+    undetermined = problem.residual_df < n_variances and n_interior > 0
     left = certificate.predicted_decrease
     lowest = certificate.smallest_eigenvalue
     message = CERTIFIED
-    if undetermined:
+    if problem.n_variances == 0:
+        message = GIVEN
+    elif left > control.certified_decrease and _vanishes(problem, theta):
+        message = (
+            "not certified: given the variances that are held, the residual variance "
+            "goes to zero"
+        )
+    elif undetermined:
         message = (
             f"not certified: {problem.residual_df} residual degrees of freedom cannot "
-            f"determine {n_interior + 1} variance parameters"
+            f"determine {n_variances} variance parameters"
         )
     elif left_over < LEAST_RESIDUAL:
         message = (
@@ -327,7 +358,7 @@ def _verdict(
             f"derivative {lowest:.2g})"
         )
     return Convergence(
-        converged=message is CERTIFIED,
+        converged=message in (CERTIFIED, GIVEN),
         n_evaluations=count,
         predicted_decrease=left,
         smallest_eigenvalue=lowest,

@@ -41,7 +41,7 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
     frame : ``estimate, se`` by name: ``sd`` or ``sd(visit)``, names of the
         correlation parameters, ``log sd: column``; in strata ``stratum:name``. An SD
         with dispersion is that where its columns are zero. se is NaN where the
-        observed information gives none
+        observed information gives none, or the parameter is held
 
     Raises
     ------
@@ -53,10 +53,11 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
         V_phi = variance_model(fit).V_phi
         if V_phi is not None:
             # The last rows of V_phi are the interior rho and sigma.
-            free = fit.interior[len(fit.theta) :]
+            free = fit.interior[fit.evaluation.problem.n_theta :]
             J = J[:, np.append(free, True)]
             V = V_phi[-J.shape[1] :, -J.shape[1] :]
-            se = np.sqrt(np.einsum("ia,ab,ib->i", J, V, J))
+            variance = np.einsum("ia,ab,ib->i", J, V, J)
+            se = np.sqrt(np.where(variance > 0.0, variance, np.nan))
     return pd.DataFrame({"estimate": values, "se": se}, index=pd.Index(names))
 
 

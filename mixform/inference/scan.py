@@ -42,7 +42,7 @@ def scan(fit: Fit, markers: object, *, by: str | None = None) -> pd.DataFrame:
     Returns
     -------
     frame : by marker, ``effect, se, t_value, p_value``; t has n - p - 1 degrees of
-        freedom; where the variances were given, sigma^2 is the given one and t normal.
+        freedom; where sigma^2 or what determines it was given, t is normal.
         NaN for a marker that is constant, or a combination of the columns of X
 
     Raises
@@ -61,11 +61,12 @@ def scan(fit: Fit, markers: object, *, by: str | None = None) -> pd.DataFrame:
     y_scale = here.problem.y_scale
     df = fit.n - len(fit.beta) - 1
     sigma2 = np.full(len(GPy), (fit.sigma / y_scale) ** 2)
-    if not fit.known:
+    profiled = here.problem.profiled
+    if profiled:
         sigma2 = (here.r2 - GPy**2 / GPG) / df
     se = np.sqrt(sigma2 / GPG)
     t = GPy / GPG / se
-    tail = ndtr(-np.abs(t)) if fit.known else stdtr(df, -np.abs(t))
+    tail = stdtr(df, -np.abs(t)) if profiled else ndtr(-np.abs(t))
     columns = {
         "effect": y_scale * GPy / GPG,
         "se": y_scale * se,

@@ -113,7 +113,7 @@ class Refitter:
         ----------
         visit : called with the number and the full record of each fit, in order
         """
-        out = _empty(self.problem, Y.shape[1])
+        out = _empty(self.fit, Y.shape[1])
         for begin in range(0, Y.shape[1], self.stack_size):
             chunk = slice(begin, min(begin + self.stack_size, Y.shape[1]))
             self._fit_chunk(Y[:, chunk], begin, out, visit)
@@ -172,7 +172,7 @@ class Refitter:
             return found, done
         rest = Zty[left], yty[left]
         if has_local_minima(problem):
-            small = SMALL * problem.start()
+            small = problem.start(SMALL)
             again = minimize_batch(problem, layout, small, rest, tolerance=tolerance)
             lower = again.criterion < found.criterion[left] - 1e-9
             found.replace(left[lower], again, lower)
@@ -197,7 +197,7 @@ def refit_many(fit: Fit, Y: Matrix, *, control: Control | None = None) -> Refits
 def _stackable(problem: Problem) -> Layout | None:
     """Return the layout of a model whose replicates are worth stacking."""
     related = any(block.precision is not None for block in problem.blocks)
-    if not problem.blocks or related:
+    if not problem.blocks or related or problem.held is not None:
         return None
     return build_layout(problem, STACK_LIMIT)
 
@@ -214,13 +214,14 @@ def _off_the_face(problem: Problem, T: Sequence[Matrix]) -> Vector:
     return theta
 
 
-def _empty(problem: Problem, r: int) -> Refits:
+def _empty(fit: Fit, r: int) -> Refits:
+    problem = fit.evaluation.problem
     p = problem.p
     return Refits(
         beta=np.full((r, p), np.nan),
         V_beta=np.full((r, p, p), np.nan),
         sigma=np.full(r, np.nan),
-        theta=np.full((r, problem.n_theta), np.nan),
+        theta=np.full((r, len(fit.theta)), np.nan),
         T=tuple(np.full((r, block.k, block.k), np.nan) for block in problem.blocks),
         criterion=np.full(r, np.nan),
         converged=np.zeros(r, dtype=bool),
