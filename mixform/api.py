@@ -53,9 +53,7 @@ def fit(
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
     relationship : ``{"animal": ...}``: `Pedigree`, table of animal, sire and dam,
         covariance with labels, `genomic`, `precision`; ``iid(1 | animal)`` ignores it
-    varcomp : variances that are held, ``{"animal": 20.0, "residual": 40.0}``, all or
-        some; a covariance (k, k) of several coefficients or of the positions of a
-        residual structure; ``ratio(0.5)`` relative to the residual variance
+    varcomp : variances held, ``{"animal": 20.0, "residual": 40.0}``; see `ratio`
     residual : structure, ``"us(visit | id)"``; also cs, csh, ar1, arh1, car1, toep,
         toeph, ante1, diag, exp, gau, mat; ``arm/id`` gives each arm its parameters
     dispersion : formula of the log residual standard deviation, ``"~ sex"``

@@ -17,6 +17,7 @@ import numpy as np
 
 from mixform._typing import Matrix, Stack, Vector
 from mixform.covariance import Structure, semidefinite_cholesky
+from mixform.errors import DesignError
 
 #: Residual variance to start from where another is held, as shares of that of y.
 LEAST_START = 0.1
@@ -129,11 +130,11 @@ class Held:
 
 
 def hold(
-    given: Given,
-    own: Sequence[Structure],
+    given: Given | None,
+    own: tuple[Structure, ...],
     Z_scales: Sequence[Matrix],
     y_scale: float,
-) -> tuple[tuple[Structure, ...], Held]:
+) -> tuple[tuple[Structure, ...], Held | None]:
     """Return the structures of the terms with held ones replaced, and the record.
 
     Parameters
@@ -141,6 +142,8 @@ def hold(
     own : structure of each term in the formula
     Z_scales, y_scale : as in `Problem`
     """
+    if given is None:
+        return own, None
     structures: list[Structure] = []
     tied: int | None = None
     first: Matrix | None = None
@@ -205,6 +208,30 @@ def is_held(structure: Structure) -> bool:
 def own_structure(structure: Structure) -> Structure:
     """Return the structure that a term has in the formula."""
     return structure.own if isinstance(structure, HeldFactor) else structure
+
+
+def require_given(
+    structures: Sequence[Structure], held: Held | None, *, structured: bool
+) -> None:
+    """Refuse conjugate gradients where there is something to search for.
+
+    Parameters
+    ----------
+    structured : whether the residuals have a structure
+
+    Raises
+    ------
+    DesignError : a variance, or the residual structure, is to be estimated
+    """
+    if held is not None and held.tied is None and structures:
+        given = all(is_held(structure) for structure in structures)
+        if given and (not structured or held.given.rho is not None):
+            return
+    raise DesignError(
+        "Conjugate gradients solve the equations of random terms at given variances; "
+        "they cannot estimate any.",
+        hint='Give all of them in varcomp=, or leave backend="cg" out.',
+    )
 
 
 def rescaled(

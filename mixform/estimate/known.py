@@ -41,6 +41,12 @@ class Ratio:
 def ratio(value: object) -> Ratio:
     """Return a (co)variance relative to the residual variance, for ``varcomp=``.
 
+    ``varcomp=`` of `fit` holds variances, all or some, by label of the random term: a
+    number, a covariance (k, k) of a term with k coefficients (a frame is put in the
+    order of the coefficients by its labels), or a ratio. ``"residual"`` is the residual
+    variance, or with ``residual="us(...)"`` or ``"diag(...)"`` a covariance over the
+    positions, by stratum in a mapping. What is not named is estimated.
+
     Parameters
     ----------
     value : number, or matrix (k, k) for a term with k coefficients
@@ -123,7 +129,7 @@ def _held_values(fit: Fit) -> dict[str, object]:
     labels = block_labels(fit.design.blocks)
     pairs = zip(labels, given.Sigma, given.ratio, strict=True)
     values: dict[str, object] = {
-        name: (one is None, (two if one is None else one).tolist())
+        name: [None if part is None else part.tolist() for part in (one, two)]
         for name, one, two in pairs
         if (one is not None) or (two is not None)
     }

@@ -16,7 +16,15 @@ from mixform._typing import Matrix, Vector
 from mixform.covariance import STRUCTURES, Structure
 from mixform.design import Design, Relation
 from mixform.errors import DesignError
-from mixform.estimate.held import Given, Held, hold, is_held, rescaled, slices_of
+from mixform.estimate.held import (
+    Given,
+    Held,
+    hold,
+    is_held,
+    require_given,
+    rescaled,
+    slices_of,
+)
 from mixform.estimate.identification import (
     require_identified,
     require_not_residual,
@@ -211,11 +219,9 @@ def build_problem(
     blocks, Z_scales = _scaled_blocks(
         design, None if weights is None else np.sqrt(weights)
     )
-    structures: tuple[Structure, ...]
-    structures = tuple(STRUCTURES[b.term.structure] for b in design.blocks)
-    y_scale, held = float(response.y_scale[0]), None
-    if given is not None:
-        structures, held = hold(given, structures, Z_scales, y_scale)
+    y_scale = float(response.y_scale[0])
+    own = tuple(STRUCTURES[block.term.structure] for block in design.blocks)
+    structures, held = hold(given, own, Z_scales, y_scale)
     theta_slices, held = slices_of(structures, [b.k for b in blocks], held)
     if held is None or held.sigma2 is None:
         _require_told_apart(design, blocks, structures)
@@ -224,6 +230,8 @@ def build_problem(
     if design.residual is not None:
         rows = build_rows(build_residual_model(design.residual), W, blocks)
         backend = require_dense(rows, backend)
+    if backend == "cg":
+        require_given(structures, held, structured=rows is not None)
     equations = build_equations(blocks, backend)
     ZtW = equations.Zt_dot(W)
     require_outside_X(blocks, ZtW[:, :p], design, tuple(map(is_held, structures)))
@@ -242,11 +250,7 @@ def build_problem(
         WtW=WtW,
         logdet_R=logdet_weights,
         logdet_weights=logdet_weights,
-        logdet_P=-sum(
-            block.k * block.relation.logdet
-            for block in design.blocks
-            if block.relation is not None
-        ),
+        logdet_P=_logdet_P(design),
         y_scale=y_scale,
         Z_scales=Z_scales,
         projection=response.projection[:, 0],
@@ -266,6 +270,14 @@ def _require_told_apart(
             require_identified(block, structure, design, term.term.span)
         elif term.relation is not None:
             require_not_residual(block, term, design)
+
+
+def _logdet_P(design: Design) -> float:
+    return -sum(
+        block.k * block.relation.logdet
+        for block in design.blocks
+        if block.relation is not None
+    )
 
 
 def _relations(design: Design) -> tuple[Relation | None, ...]:

@@ -25,6 +25,7 @@ from mixform.estimate.held import Given, is_held, own_structure
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
 from mixform.mme import few_threads
+from mixform.mme.iterative import IterativeSolver
 
 #: Called with the count of evaluations, the criterion and theta.
 Trace = Callable[[int, float, Vector], None]
@@ -62,7 +63,8 @@ class Control:
     tolerance : predicted decrease of the criterion at which to stop, deviance units
     max_evaluations : of the criterion, in all
     backend : "dense" or "sparse" solver of the mixed model equations; "auto" chooses
-        by the number of random effects
+        by the number of random effects; "cg" for conjugate gradients, where all
+        variances were given: a solution without criterion and prediction errors
     certified_decrease : predicted decrease up to which the optimum is certified
     trace : True prints the count, the criterion and theta after each evaluation; a
         function is called with them (theta on the scaled problem)
@@ -322,46 +324,58 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
 
 
 def _verdict(found: Found, n_interior: int, control: Control) -> Convergence:
+    _, here, certificate, count = found
+    message = _given(here)
+    if message is None:
+        message = _doubt(found, n_interior, control) or CERTIFIED
+    return Convergence(
+        converged=not message.startswith("not certified"),
+        n_evaluations=count,
+        predicted_decrease=certificate.predicted_decrease,
+        smallest_eigenvalue=certificate.smallest_eigenvalue,
+        backend=here.problem.equations.name,
+        message=message,
+    )
+
+
+def _given(here: Evaluation) -> str | None:
+    """Return what there is to say where nothing was searched for, None elsewhere."""
+    problem, factor = here.problem, here.factor
+    if isinstance(factor, IterativeSolver):
+        what = GIVEN if problem.n_variances == 0 else "relative variances given"
+        return (
+            f"{what}; solved by conjugate gradients to a relative residual of "
+            f"{factor.residual:.2g} in {factor.iterations} iterations"
+        )
+    return GIVEN if problem.n_variances == 0 else None
+
+
+def _doubt(found: Found, n_interior: int, control: Control) -> str | None:
+    """Return why the optimum is not certified, None if it is."""
     theta, here, certificate, count = found
     problem = here.problem
     left_over = here.r2 / problem.yty if problem.yty > 0.0 else 1.0
     n_variances = n_interior + problem.profiled
-    undetermined = problem.residual_df < n_variances and n_interior > 0
     left = certificate.predicted_decrease
     lowest = certificate.smallest_eigenvalue
-    message = CERTIFIED
-    if problem.n_variances == 0:
-        message = GIVEN
-    elif left > control.certified_decrease and _vanishes(problem, theta):
-        message = (
-            "not certified: given the variances that are held, the residual variance "
-            "goes to zero"
-        )
-    elif undetermined:
-        message = (
-            f"not certified: {problem.residual_df} residual degrees of freedom cannot "
+    doubt = None
+    if left > control.certified_decrease and _vanishes(problem, theta):
+        doubt = "given the variances that are held, the residual variance goes to zero"
+    elif problem.residual_df < n_variances and n_interior > 0:
+        doubt = (
+            f"{problem.residual_df} residual degrees of freedom cannot "
             f"determine {n_variances} variance parameters"
         )
     elif left_over < LEAST_RESIDUAL:
-        message = (
-            f"not certified: the random effects explain all but {left_over:.1g} of the "
+        doubt = (
+            f"the random effects explain all but {left_over:.1g} of the "
             "variation, too little to keep its digits"
         )
     elif left > control.certified_decrease:
-        message = (
-            f"not certified: the criterion may still fall by {left:.2g} "
-            f"after {count} evaluations"
-        )
+        doubt = f"the criterion may still fall by {left:.2g} after {count} evaluations"
     elif lowest < -EIGENVALUE_TOLERANCE:
-        message = (
-            f"not certified: a variance of zero is no optimum (relative one-sided "
+        doubt = (
+            f"a variance of zero is no optimum (relative one-sided "
             f"derivative {lowest:.2g})"
         )
-    return Convergence(
-        converged=message in (CERTIFIED, GIVEN),
-        n_evaluations=count,
-        predicted_decrease=left,
-        smallest_eigenvalue=lowest,
-        backend=problem.equations.name,
-        message=message,
-    )
+    return None if doubt is None else f"not certified: {doubt}"

@@ -77,38 +77,28 @@ def equations(fit: Fit, *, multiply: bool | None = None) -> HendersonEquations:
         )
     labels = [design.fixed.names[j] for j in design.fixed.kept]
     p = len(labels)
-    Z = np.zeros((fit.n, 0))
-    if q:
-        Z = np.asarray(design.Z.todense())
+    Z = np.asarray(design.Z.todense())
     rows, y = _whitened(fit, np.column_stack([design.fixed.X, Z]))
     C, right = rows.T @ rows, rows.T @ y
     b = [part.ravel() for part in fit.b]
     solution = np.concatenate([fit.beta, *b])
-    kept = [np.ones(p, dtype=bool)]
-    notes: list[str] = []
+    used, notes = np.ones(size, dtype=bool), list[str]()
     start = p
     for label, block, Sigma in zip(
         block_labels(fit), design.blocks, covariances(fit), strict=True
     ):
         own = np.diag(Sigma) > 0.0
-        end = start + block.m * block.k
-        C[start:end, start:end] += _precision(label, block, Sigma, own)
-        start = end
-        kept.append(np.tile(own, block.m))
+        here = slice(start, start + block.m * block.k)
+        C[here, here] += _precision(label, block, Sigma, own)
+        used[here], start = np.tile(own, block.m), here.stop
         labels += _labels(label, block)
-        notes += [
-            f"the variance of {label} {name} is zero: its effects are zero and have no "
-            "equation."
-            for name, positive in zip(block.columns, own, strict=True)
-            if not positive
-        ]
+        notes += _without_variance(label, block, own)
     if design.fixed.aliased:
         names = ", ".join(design.fixed.aliased_names)
         notes.append(f"no equation, combinations of other columns: {names}.")
     if multiply is None:
         multiply = design.residual is None
     factor = fit.sigma**2 if multiply else 1.0
-    used = np.concatenate(kept)
     index = pd.Index([name for name, one in zip(labels, used, strict=True) if one])
     return HendersonEquations(
         lhs=pd.DataFrame(factor * C[np.ix_(used, used)], index=index, columns=index),
@@ -151,6 +141,15 @@ def _precision(
     relation = block.relation
     A_inverse = np.eye(block.m) if relation is None else relation.precision.todense()
     return np.kron(np.asarray(A_inverse), inverse)
+
+
+def _without_variance(label: str, block: RandomBlock, own: np.ndarray) -> list[str]:
+    return [
+        f"the variance of {label} {name} is zero: its effects are zero and have no "
+        "equation."
+        for name, positive in zip(block.columns, own, strict=True)
+        if not positive
+    ]
 
 
 def _labels(label: str, block: RandomBlock) -> list[str]:

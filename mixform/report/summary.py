@@ -96,6 +96,8 @@ def _title(approximation: Approximation) -> str:
 
 
 def _criterion(fit: Fit) -> list[Section]:
+    if np.isnan(fit.criterion):
+        return ["Criterion: not computed by conjugate gradients", ""]
     if fit.method == "REML":
         return [f"REML criterion at convergence: {fit.criterion:.1f}", ""]
     columns = [

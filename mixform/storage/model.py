@@ -75,7 +75,7 @@ def save(fit: Fit, call: Call | None, path: str | Path) -> None:
         "data": _describe_frame(cast("pd.DataFrame", kept.data), arrays),
         "response": _own_response(fit, kept, arrays),
         "estimates": {
-            "criterion": fit.criterion,
+            "criterion": None if np.isnan(fit.criterion) else fit.criterion,
             "theta": fit.theta.tolist(),
             "sigma": fit.sigma,
             "beta": fit.beta.tolist(),
@@ -104,7 +104,9 @@ def load(path: str | Path) -> tuple[Fit, Call]:
         design = replace(design, y=arrays[header["response"]])
     fit = _fit_at(design, call, header)
     stored = header["estimates"]["criterion"]
-    if not abs(fit.criterion - stored) <= max(TOLERANCE, 10.0 * fit.evaluation.noise):
+    if stored is not None and not abs(fit.criterion - stored) <= max(
+        TOLERANCE, 10.0 * fit.evaluation.noise
+    ):
         warnings.warn(
             MixformWarning(
                 f"The criterion of the model in '{path}' is {fit.criterion:.9g} in "
