@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import cast
 
@@ -56,7 +57,7 @@ def ratio(value: object) -> Ratio:
     >>> ratio(0.5)  # V_e is twice V_a
     ratio(0.5)
     """
-    return Ratio(value)
+    return Ratio(deepcopy(value))
 
 
 def require_estimated(fit: Fit, what: str) -> None:

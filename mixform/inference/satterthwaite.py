@@ -195,8 +195,6 @@ def satterthwaite(ell: Vector, V_beta: Matrix, dV_beta: Stack, V_phi: Matrix) ->
 
         df = 2 (ell' V_beta ell)^2 / (g' V_phi g),   g_k = ell' dV_beta[k] ell
 
-    Infinite where the variance depends on nothing that is estimated.
-
     Parameters
     ----------
     ell : (p,) contrast coefficients, in the column order of X
@@ -217,12 +215,10 @@ def satterthwaite(ell: Vector, V_beta: Matrix, dV_beta: Stack, V_phi: Matrix) ->
     variance = float(ell @ V_beta @ ell)
     slopes = np.einsum("i,kij,j->k", ell, dV_beta, ell)
     variance_of_variance = float(slopes @ V_phi @ slopes)
-    if not variance_of_variance >= 0.0:
+    if not variance_of_variance > 0.0:
         raise InferenceError(
             f"Var of Var(ell' beta) is {variance_of_variance:.3g}, not > 0."
         )
-    if variance_of_variance <= CERTAIN * variance**2:
-        return np.inf
     return 2.0 * variance**2 / variance_of_variance
 
 
@@ -275,14 +271,18 @@ class Satterthwaite:
         V_phi = self.variances.V_phi
         if V_phi is None:
             return np.full(len(L), np.nan)
-        return np.array(
-            [
-                satterthwaite(ell, self.V_beta, self.variances.dV_beta, V_phi)
-                if np.any(ell)
-                else np.nan
-                for ell in L
-            ]
-        )
+        return np.array([self._ddf(ell, V_phi) for ell in L])
+
+    def _ddf(self, ell: Vector, V_phi: Matrix) -> float:
+        """Return the df of one contrast; infinite if its variance is known."""
+        if not np.any(ell):
+            return np.nan
+        dV_beta = self.variances.dV_beta
+        if V_phi[-1, -1] == 0.0:  # sigma is held
+            slopes = np.einsum("i,kij,j->k", ell, dV_beta, ell)
+            if slopes @ V_phi @ slopes <= CERTAIN * (ell @ self.V_beta @ ell) ** 2:
+                return np.inf
+        return satterthwaite(ell, self.V_beta, dV_beta, V_phi)
 
     def f_ddf(self, L: Matrix) -> tuple[float, float]:
         """Return the denominator df of independent contrasts L (r, p), and 1."""
