@@ -3,6 +3,7 @@
 from mixform import datasets
 from mixform._version import __version__ as __version__
 from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load, scan
+from mixform.design.multitrait import multitrait
 from mixform.errors import (
     ConvergenceWarning,
     DesignError,
@@ -16,7 +17,7 @@ from mixform.errors import (
 from mixform.estimate import Control
 from mixform.estimate.known import ratio
 from mixform.mme.matrix_level import MixedModelEquations
-from mixform.relationship import Pedigree, genomic, precision
+from mixform.relationship import Pedigree, genomic, loading, precision, single_step
 from mixform.result import Result
 
 __all__ = [
@@ -39,7 +40,10 @@ __all__ = [
     "fit",
     "genomic",
     "load",
+    "loading",
+    "multitrait",
     "precision",
     "ratio",
     "scan",
+    "single_step",
 ]

@@ -10,13 +10,14 @@ share; sigma is then no longer profiled out, and the criterion is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mixform._typing import Matrix, Stack, Vector
 from mixform.covariance import Structure, semidefinite_cholesky
+from mixform.covariance.structure import Coordinates, Natural
 from mixform.errors import DesignError
 
 #: Residual variance to start from where another is held, as shares of that of y.
@@ -63,9 +64,19 @@ class HeldFactor:
     name = "held"
     scales_columns = True
     couples = False
+    mixes = False
+    linear = True
+    curved = False
+    coordinates: Coordinates = "none"
+    least = 1
 
     def __init__(self, H: Matrix, *, tied: bool, own: Structure) -> None:
         self.H, self.tied, self.own = H, tied, own
+
+    def placed(
+        self, positions: Vector | None, options: Mapping[str, int]
+    ) -> HeldFactor:
+        return self
 
     def n_parameters(self, k: int) -> int:
         return int(self.tied)
@@ -92,6 +103,12 @@ class HeldFactor:
 
     def spanning(self, k: int) -> Stack:
         return np.empty((0, k, k))
+
+    def rank(self, k: int) -> int:
+        return k
+
+    def natural(self, theta: Vector, columns: tuple[str, ...]) -> Natural | None:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -317,6 +317,12 @@ def _covariance(name: str, value: object, block: RandomBlock) -> Matrix:
         )
     _require_semidefinite(name, Sigma)
     structure = STRUCTURES[block.term.structure]
+    if structure.curved or structure.rank(k) < k:
+        raise DesignError(
+            f"The covariance of {name!r} cannot be held in the structure "
+            f"{block.term.structure!r}.",
+            hint="Write us(...): a covariance that is held needs no structure.",
+        )
     if not structure.couples and np.any(Sigma != np.diag(Sigma.diagonal())):
         raise DesignError(
             f"{block.term.source} has independent coefficients, but the covariance of "

@@ -8,24 +8,26 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mixform._typing import Matrix, Vector
+from mixform.covariance import is_curved
 from mixform.design import Design
 from mixform.errors import DesignError, suggest
 from mixform.estimate.certificate import (
     EIGENVALUE_TOLERANCE,
-    Certificate,
     canonical_signs,
     certify,
     interior_parameters,
+    is_singular,
     leave_along,
     snap_to_boundary,
 )
-from mixform.estimate.criterion import Evaluation, evaluate
-from mixform.estimate.fit import Convergence, Fit
+from mixform.estimate.criterion import evaluate
+from mixform.estimate.determination import snap_to_edge
+from mixform.estimate.fit import Fit
 from mixform.estimate.held import Given, is_held, own_structure
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
+from mixform.estimate.verdict import Found, vanishes, verdict
 from mixform.mme import few_threads
-from mixform.mme.iterative import IterativeSolver
 
 #: Called with the count of evaluations, the criterion and theta.
 Trace = Callable[[int, float, Vector], None]
@@ -35,23 +37,9 @@ Trace = Callable[[int, float, Vector], None]
 PATIENCE = 50
 
 
-#: Share of the variation about X beta that must be left to the residual: below it the
-#: residual variance is known to fewer than six digits.
-LEAST_RESIDUAL = 1e-9
-
-#: 1 / sigma, sigma in SDs of y, beyond which a search that does not end is one after a
-#: residual variance of zero: the optimum, given variances that are held.
-LARGEST_S = 100.0
-
 #: The second start, as a share of the first: the small variances where another
 #: minimum was found on random maximal models whose first search ended singular.
 SMALL = 0.3
-
-CERTIFIED = "certified optimum"
-GIVEN = "variances given, not estimated"
-
-#: What a search found: theta, the solution there, its certificate, evaluations made.
-Found = tuple[Vector, Evaluation, Certificate, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +124,18 @@ def search_anew(problem: Problem, control: Control, traces: Sequence[Trace]) -> 
     found = search(problem, theta, control, traces, by_em=True)
     if found[3] >= control.max_evaluations or not may_be_local(problem, found):
         return found
-    small = problem.start(SMALL)
-    again = search(problem, small, control, traces, by_em=False, count=found[3])
+    theta = small_start(problem)
+    again = search(problem, theta, control, traces, by_em=False, count=found[3])
     return better(found, again)
+
+
+def small_start(problem: Problem) -> Vector:
+    """Return the second start (t + r,): small variances, residual parameters kept."""
+    psi = problem.start()
+    psi[: problem.n_theta] *= SMALL
+    if problem.held is not None and problem.held.tied is not None:
+        psi[problem.held.slot] /= SMALL  # 1 / sigma, no variance
+    return psi
 
 
 def has_local_minima(problem: Problem) -> bool:
@@ -152,7 +149,9 @@ def has_local_minima(problem: Problem) -> bool:
 def may_be_local(problem: Problem, found: Found) -> bool:
     """Whether a vector-valued term ended singular, where there may be other minima."""
     return any(
-        len(T) > 1 and structure.couples and not np.all(np.any(T, axis=0))
+        len(T) > 1
+        and structure.couples
+        and (is_singular(structure, T) or structure.rank(len(T)) < len(T))
         for T, structure in zip(found[1].T, problem.structures, strict=True)
     )
 
@@ -199,12 +198,14 @@ def search(
             polish=end.n_evaluations >= PATIENCE,
         )
         count += extra
+        theta, here, extra = snap_to_edge(problem, theta, here)
+        count += extra
         signed = canonical_signs(problem, theta)
         if np.any(signed != theta):
             theta, here = signed, evaluate(problem, signed)
         certificate = certify(problem, theta, here)
         done = count >= control.max_evaluations or (
-            _vanishes(problem, theta)
+            vanishes(problem, theta)
             and certificate.predicted_decrease > control.certified_decrease
         )
         if not done and certificate.smallest_eigenvalue < -EIGENVALUE_TOLERANCE:
@@ -221,13 +222,6 @@ def search(
         ):
             continue  # a fresh search, the secant forgotten
         return theta, here, certificate, count
-
-
-def _vanishes(problem: Problem, theta: Vector) -> bool:
-    """Whether the residual variance goes to zero, given those that are held."""
-    held = problem.held
-    tied = held is not None and held.tied is not None
-    return tied and held is not None and abs(float(theta[held.slot])) > LARGEST_S
 
 
 def _tracer(trace: bool | Trace) -> Trace | None:
@@ -262,8 +256,12 @@ def scaled_start(problem: Problem, start: object, rho: Vector | None = None) -> 
     for j, (structure, where, C) in enumerate(
         zip(problem.structures, problem.theta_slices, problem.Z_scales, strict=True)
     ):
-        T = own[j].factor(values[ends[j] : ends[j + 1]], len(C))
-        out[where] = structure.from_factor(C @ T)
+        values_j = values[ends[j] : ends[j + 1]]
+        out[where] = (
+            structure.rescaled(values_j, C.diagonal())
+            if is_curved(structure)
+            else structure.from_factor(C @ own[j].factor(values_j, len(C)))
+        )
     if rho is not None:
         out[problem.n_theta :] = rho
     return out
@@ -278,17 +276,24 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
         np.linalg.solve(C, T) for T, C in zip(here.T, problem.Z_scales, strict=True)
     )
     user_theta = [
-        own_structure(structure).from_factor(T_j)
-        for structure, T_j in zip(problem.structures, T, strict=True)
+        structure.rescaled(theta[where], 1.0 / C.diagonal())
+        if is_curved(structure)
+        else own_structure(structure).from_factor(T_j)
+        for structure, where, T_j, C in zip(
+            problem.structures, problem.theta_slices, T, problem.Z_scales, strict=True
+        )
     ]
     R = design.fixed.R
     beta = np.linalg.solve(R, problem.projection + problem.y_scale * here.beta)
     half = np.linalg.solve(R, here.R_inverse)
     b_scaled = problem.equations.Lambda_dot(here.T, here.u[:, None])
     b = tuple(
-        problem.y_scale * np.linalg.solve(C, part.T).T
-        for part, C in zip(
-            split_blocks(b_scaled[:, 0], problem.blocks), problem.Z_scales, strict=True
+        problem.y_scale * np.linalg.solve(C, block.at_levels(part).T).T
+        for block, part, C in zip(
+            problem.blocks,
+            split_blocks(b_scaled[:, 0], problem.blocks),
+            problem.Z_scales,
+            strict=True,
         )
     )
     criterion = here.criterion
@@ -298,10 +303,10 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     interior = interior_parameters(problem, theta)
     singular = tuple(
         j
-        for j, (T_j, structure) in enumerate(
-            zip(here.T, problem.structures, strict=True)
+        for j, (structure, T_j) in enumerate(
+            zip(problem.structures, here.T, strict=True)
         )
-        if np.any(~np.any(T_j, axis=0)) and not is_held(structure)
+        if is_singular(structure, T_j) and not is_held(structure)
     )
     return Fit(
         design=design,
@@ -318,64 +323,6 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
         sigma=sigma,
         criterion=criterion,
         certificate=certificate,
-        convergence=_verdict(found, int(interior.sum()), control),
+        convergence=verdict(found, int(interior.sum()), control.certified_decrease),
         singular_terms=singular,
     )
-
-
-def _verdict(found: Found, n_interior: int, control: Control) -> Convergence:
-    _, here, certificate, count = found
-    message = _given(here)
-    if message is None:
-        message = _doubt(found, n_interior, control) or CERTIFIED
-    return Convergence(
-        converged=not message.startswith("not certified"),
-        n_evaluations=count,
-        predicted_decrease=certificate.predicted_decrease,
-        smallest_eigenvalue=certificate.smallest_eigenvalue,
-        backend=here.problem.equations.name,
-        message=message,
-    )
-
-
-def _given(here: Evaluation) -> str | None:
-    """Return what there is to say where nothing was searched for, None elsewhere."""
-    problem, factor = here.problem, here.factor
-    if isinstance(factor, IterativeSolver):
-        what = GIVEN if problem.n_variances == 0 else "relative variances given"
-        return (
-            f"{what}; solved by conjugate gradients to a relative residual of "
-            f"{factor.residual:.2g} in {factor.iterations} iterations"
-        )
-    return GIVEN if problem.n_variances == 0 else None
-
-
-def _doubt(found: Found, n_interior: int, control: Control) -> str | None:
-    """Return why the optimum is not certified, None if it is."""
-    theta, here, certificate, count = found
-    problem = here.problem
-    left_over = here.r2 / problem.yty if problem.yty > 0.0 else 1.0
-    n_variances = n_interior + problem.profiled
-    left = certificate.predicted_decrease
-    lowest = certificate.smallest_eigenvalue
-    doubt = None
-    if left > control.certified_decrease and _vanishes(problem, theta):
-        doubt = "given the variances that are held, the residual variance goes to zero"
-    elif problem.residual_df < n_variances and n_interior > 0:
-        doubt = (
-            f"{problem.residual_df} residual degrees of freedom cannot "
-            f"determine {n_variances} variance parameters"
-        )
-    elif left_over < LEAST_RESIDUAL:
-        doubt = (
-            f"the random effects explain all but {left_over:.1g} of the "
-            "variation, too little to keep its digits"
-        )
-    elif left > control.certified_decrease:
-        doubt = f"the criterion may still fall by {left:.2g} after {count} evaluations"
-    elif lowest < -EIGENVALUE_TOLERANCE:
-        doubt = (
-            f"a variance of zero is no optimum (relative one-sided "
-            f"derivative {lowest:.2g})"
-        )
-    return None if doubt is None else f"not certified: {doubt}"

@@ -13,6 +13,7 @@ import pandas as pd
 from mixform._typing import Matrix, Vector
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
+from mixform.estimate.determination import parameter_names
 from mixform.inference.satterthwaite import variance_model
 from mixform.residual.model import ResidualModel
 
@@ -41,7 +42,8 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
     frame : ``estimate, se`` by name: ``sd`` or ``sd(visit)``, names of the
         correlation parameters, ``log sd: column``; in strata ``stratum:name``. An SD
         with dispersion is that where its columns are zero. se is NaN where the
-        observed information gives none, or the parameter is held
+        observed information gives none, at the edge of a parameter's range, and where
+        it is held
 
     Raises
     ------
@@ -58,7 +60,19 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
             V = V_phi[-J.shape[1] :, -J.shape[1] :]
             variance = np.einsum("ia,ab,ib->i", J, V, J)
             se = np.sqrt(np.where(variance > 0.0, variance, np.nan))
+            se[np.isin(names, names_at_edge(fit))] = np.nan
     return pd.DataFrame({"estimate": values, "se": se}, index=pd.Index(names))
+
+
+def names_at_edge(fit: Fit) -> tuple[str, ...]:
+    """Return the parameters of the residual structure at the edge of their range."""
+    problem = fit.evaluation.problem
+    names = parameter_names(problem)
+    return tuple(
+        names[k]
+        for k in range(problem.n_theta, len(fit.interior))
+        if not fit.interior[k]
+    )
 
 
 def natural_parameters(fit: Fit) -> tuple[list[str], Vector, Matrix]:

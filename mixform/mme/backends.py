@@ -36,7 +36,8 @@ def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
     ----------
     blocks : the random terms
     backend : "dense", "sparse", "auto" to choose by the number of random effects, or
-        "cg" for solutions without a factorisation
+        "cg" for solutions without a factorisation; blocks with a loading are solved
+        densely
 
     Raises
     ------
@@ -49,7 +50,9 @@ def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
             f"Unknown backend {backend!r}.", hint=suggest(backend, BACKENDS, "Backends")
         )
     q = sum(block.m * block.k for block in blocks)
-    if backend == "dense" or q == 0 or (backend == "auto" and q <= DENSE_LIMIT):
+    loaded = any(block.loading is not None for block in blocks)
+    few = q == 0 or (backend == "auto" and q <= DENSE_LIMIT)
+    if backend == "dense" or few or loaded:
         require_memory(DenseEquations.bytes_for(q), f"{q} random effects (dense)")
         return DenseEquations(blocks)
     if backend == "cg":

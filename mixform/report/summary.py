@@ -10,7 +10,7 @@ from mixform.estimate import Fit
 from mixform.inference.approximation import Approximation
 from mixform.inference.likelihood import aic, bic
 from mixform.inference.prediction import scaled_residuals
-from mixform.inference.residual_structure import residual_parameters
+from mixform.inference.residual_structure import names_at_edge, residual_parameters
 from mixform.inference.variance_components import block_labels, covariances
 from mixform.report.layout import Section, Summary, column_grid
 from mixform.report.numbers import (
@@ -255,6 +255,7 @@ def fit_notes(fit: Fit) -> list[str]:
     ]
     if not fit.known:
         notes += [_singular_note(fit, j) for j in fit.singular_terms]
+    notes += [f"{name} is at the edge of its range." for name in names_at_edge(fit)]
     if not fit.convergence.converged:
         notes.append(f"{fit.convergence.message}.")
     return notes

@@ -45,6 +45,11 @@ def _powers(rho: float, lags: AnyArray) -> Stack:
     return np.power(float(rho), np.asarray(lags, dtype=np.float64))
 
 
+#: Largest -log rho in continuous time: a smaller rho is zero, and its inverse square
+#: still a number.
+FASTEST = 320.0
+
+
 class ContinuousAutoregressive:
     """Correlation rho^distance of times, rho between 0 and 1 (at distance 1).
 
@@ -61,14 +66,15 @@ class ContinuousAutoregressive:
         return self.internal(np.array([0.5 ** (1.0 / scale)]), size)
 
     def natural(self, x: Vector, size: int) -> Vector:
-        # -log rho = exp(-x): the range of the correlation is exp(x).
-        return np.exp(-np.exp(-x))
+        # The range of the correlation is exp(x).
+        return np.exp(-np.minimum(np.exp(-x), FASTEST))
 
     def internal(self, r: Vector, size: int) -> Vector:
         return -np.log(-np.log(r))
 
     def jacobian(self, x: Vector, size: int) -> Matrix:
-        return np.diag(self.natural(x, size) * np.exp(-x))
+        rate = np.exp(-x)
+        return np.diag(np.where(rate < FASTEST, np.exp(-rate) * rate, 0.0))
 
     def correlation(self, r: Vector, D: AnyArray) -> Stack:
         return np.power(float(r[0]), D)

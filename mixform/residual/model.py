@@ -12,18 +12,16 @@ then delta. Derivatives are given in whitened rows, E_a = (D L)^-1 dR_a (D L)^-T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from scipy.linalg.lapack import dtrtri
 
-from mixform._typing import Matrix, Stack, Vector
+from mixform._typing import Matrix, Vector
 from mixform.design import ResidualPart
-from mixform.errors import DesignError, SolverError, suggest
+from mixform.errors import DesignError, suggest
 from mixform.formula import ResidualTerm
 from mixform.residual import RESIDUALS, Structure, make_structure
+from mixform.residual.evaluated import Residual
 from mixform.residual.independent import Independent
 from mixform.residual.layout import Batch, Layout, build_layout
 
@@ -116,193 +114,6 @@ class ResidualModel:
         return np.asarray(C) * np.outer(D, D)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pattern:
-    """Matrices of one batch: C = L L', relative SDs D (U, v)."""
-
-    batch: Batch
-    L: Stack
-    L_inverse: Stack
-    D: Matrix
-
-
-@dataclass(frozen=True, eq=False)
-class Residual:
-    """R at one set of parameters.
-
-    Attributes
-    ----------
-    model : the structure
-    rho : (r,) parameters
-    """
-
-    model: ResidualModel
-    rho: Vector
-
-    @cached_property
-    def patterns(self) -> tuple[_Pattern, ...]:
-        """Factors of all batches."""
-        model, rho = self.model, self.rho
-        grids: dict[int, Matrix] = {}
-        out: list[_Pattern] = []
-        for batch in model.layout.batches:
-            s = batch.stratum
-            r = model.natural(rho, s)
-            if batch.D is not None:
-                C = model.structure.family.correlation(r, batch.D)
-            else:
-                assert batch.places is not None, "positions or distances"
-                if s not in grids:
-                    D = model.layout.grids[s].D
-                    grids[s] = np.asarray(model.structure.family.correlation(r, D))
-                C = _gather(grids[s], batch.places)
-            L = _cholesky(C, model.structure.name, r)
-            log_D = np.log(model.deviations(rho, s))[model.places_of(batch)]
-            D = np.exp(log_D + batch.W @ rho[model.delta])
-            out.append(_Pattern(batch, L, _inverse_lower(L), D))
-        return tuple(out)
-
-    @cached_property
-    def logdet(self) -> float:
-        """log|R|."""
-        total = 0.0
-        for pattern in self.patterns:
-            logs = np.log(np.diagonal(pattern.L, axis1=1, axis2=2)) + np.log(pattern.D)
-            counts = np.bincount(pattern.batch.which, minlength=len(logs))
-            total += 2.0 * float(counts @ logs.sum(axis=1))
-        return total
-
-    def whiten(self, A: Matrix) -> Matrix:
-        """Return R^-1/2 A for A (n, c), row by row within subjects."""
-        out = np.empty(A.shape)
-        for p in self.patterns:
-            rows, which = p.batch.rows, p.batch.which
-            scaled = A[rows] / p.D[which][..., None]
-            out[rows] = _each(p.L_inverse, which, scaled)
-        return out
-
-    def color(self, A: Matrix) -> Matrix:
-        """Return R^1/2 A for A (n, c): `whiten` undone."""
-        out = np.empty(A.shape)
-        for p in self.patterns:
-            rows, which = p.batch.rows, p.batch.which
-            out[rows] = _each(p.L, which, A[rows]) * p.D[which][..., None]
-        return out
-
-    def color_transposed(self, A: Matrix) -> Matrix:
-        """Return the transpose of R^1/2 times A (n, c)."""
-        out = np.empty(A.shape)
-        for p in self.patterns:
-            rows, which = p.batch.rows, p.batch.which
-            scaled = A[rows] * p.D[which][..., None]
-            out[rows] = _each(p.L, which, scaled, True)
-        return out
-
-    def block_sums(self, A: Matrix, B: Matrix) -> list[Stack]:
-        """Return for each batch the sums (U, v, v) of A_i B_i' over its subjects."""
-        return [
-            _sum_by(p, A[p.batch.rows] @ B[p.batch.rows].transpose(0, 2, 1))
-            for p in self.patterns
-        ]
-
-    def sum_blocks(self, blocks: Sequence[Stack]) -> list[Stack]:
-        """Return for each batch the sums (U, v, v) of blocks (N, v, v)."""
-        return [_sum_by(p, b) for p, b in zip(self.patterns, blocks, strict=True)]
-
-    def counts(self) -> list[Stack]:
-        """Return for each batch the sums (U, v, v) of identity matrices."""
-        return [
-            np.bincount(p.batch.which, minlength=len(p.L))[:, None, None]
-            * np.eye(p.L.shape[1])
-            for p in self.patterns
-        ]
-
-    def traces(self, S: Sequence[Stack]) -> Vector:
-        """Return sum over patterns of tr(E_a S), for symmetric S (U, v, v); (r,)."""
-        model = self.model
-        out = np.zeros(model.n_parameters + 1)  # a last one for the SD that is fixed
-        for p, S_p in zip(self.patterns, S, strict=True):
-            s = p.batch.stratum
-            by_sd = 2.0 * np.einsum(
-                "uij,ujk,uki->ui", p.L, S_p, p.L_inverse, optimize=True
-            )
-            np.add.at(out, model.eta[s][model.places_of(p.batch)], by_sd)
-            out[model.delta] += np.einsum("ui,uid->d", by_sd, p.batch.W)
-            x = model.x[s]
-            if x.stop > x.start:
-                B = p.L_inverse.transpose(0, 2, 1) @ S_p @ p.L_inverse
-                out[x] += self._by_x(p.batch, B)
-        return out[:-1]
-
-    def _by_x(self, batch: Batch, B: Stack) -> Vector:
-        """Return sum over patterns of tr(dC_x B)."""
-        if batch.places is None:
-            dC = self._dC(batch)
-            return np.einsum("cuij,uij->c", dC, B, optimize=True)
-        dC_grid = self._dC_grid[batch.stratum]
-        size = dC_grid.shape[-1]
-        where = batch.places[:, :, None] * size + batch.places[:, None, :]
-        G = np.bincount(where.ravel(), B.ravel(), size * size)
-        return dC_grid.reshape(len(dC_grid), -1) @ G
-
-    @cached_property
-    def _dC_grid(self) -> tuple[Stack, ...]:
-        """dC/dx over the positions of each stratum, (c, size, size)."""
-        model = self.model
-        return tuple(
-            self._chain(s, model.structure.family.derivatives(
-                model.natural(self.rho, s), grid.D
-            ))
-            for s, grid in enumerate(model.layout.grids)
-        )  # fmt: skip
-
-    def _chain(self, s: int, dC: Stack) -> Stack:
-        model = self.model
-        size = model.layout.grids[s].size
-        J = model.structure.family.jacobian(self.rho[model.x[s]], size)
-        return np.tensordot(J.T, dC, axes=1)
-
-    def _dC(self, batch: Batch) -> Stack:
-        """dC/dx (c, U, v, v) of a batch."""
-        if batch.places is not None:
-            return _gather(self._dC_grid[batch.stratum], batch.places)
-        assert batch.D is not None, "positions or distances"
-        family, s = self.model.structure.family, batch.stratum
-        return self._chain(
-            s, family.derivatives(self.model.natural(self.rho, s), batch.D)
-        )
-
-    def products(self, A: Matrix) -> Stack:
-        """Return E_a A for each parameter, (r, n, c) for A (n, c)."""
-        model = self.model
-        out = np.zeros((model.n_parameters + 1, *A.shape))
-        for p in self.patterns:
-            rows, which, s = p.batch.rows, p.batch.which, p.batch.stratum
-            here = A[rows]
-            up, down = _each(p.L, which, here), _each(p.L_inverse, which, here, True)
-            places = model.eta[s][model.places_of(p.batch)][which]  # (N, v)
-            W = p.batch.W[which]
-            for a in np.unique(places):
-                share = (places == a)[..., None]
-                out[a][rows] += self._by_sd(p, share * up, share * down)
-            for j, a in enumerate(range(model.delta.start, model.delta.stop)):
-                share = W[..., [j]]
-                out[a][rows] += self._by_sd(p, share * up, share * down)
-            x = model.x[s]
-            if x.stop > x.start:
-                for a, dC in zip(
-                    range(x.start, x.stop), self._dC(p.batch), strict=True
-                ):
-                    inner = _each(dC, which, down)
-                    out[a][rows] += _each(p.L_inverse, which, inner)
-        return out[:-1]
-
-    def _by_sd(self, p: _Pattern, up: Stack, down: Stack) -> Stack:
-        """L^-1 d L A + L' d L^-T A, of d L A and d L^-T A."""
-        which = p.batch.which
-        return _each(p.L_inverse, which, up) + _each(p.L, which, down, True)
-
-
 def build_residual_model(part: ResidualPart) -> ResidualModel:
     """Return the residual structure of a design.
 
@@ -351,48 +162,3 @@ def _structure(term: ResidualTerm) -> Structure:
                 hint=suggest(name, known, "Options"),
             )
     return make_structure(term.structure, options)
-
-
-def _gather(grid: Stack, places: np.ndarray) -> Stack:
-    """Return (..., U, v, v) entries of (..., size, size)."""
-    return grid[..., places[:, :, None], places[:, None, :]]
-
-
-def _cholesky(C: Stack, name: str, r: Vector) -> Stack:
-    try:
-        return np.linalg.cholesky(C)
-    except np.linalg.LinAlgError:
-        values = ", ".join(f"{value:.6g}" for value in r)
-        raise SolverError(
-            f"The residual correlations of {name!r} are singular at ({values}).",
-            hint="Residuals nearly determine each other: check for duplicates, use "
-            "nugget=True, or a simpler structure.",
-        ) from None
-
-
-def _inverse_lower(L: Stack) -> Stack:
-    """Return the inverses of lower triangular matrices (U, v, v)."""
-    if L.shape[-1] == 1:
-        return 1.0 / L
-    if L.shape[-1] <= 32:
-        return np.tril(np.linalg.inv(L))
-    return np.stack([dtrtri(one, lower=1)[0] for one in L])
-
-
-def _each(M: Stack, which: np.ndarray, A: Stack, transpose: bool = False) -> Stack:
-    """Return M[which] A for M (U, v, v) and A (N, v, c)."""
-    if M.shape[-1] == 1:
-        return M[which] * A
-    if transpose:
-        M = M.transpose(0, 2, 1)
-    return M[0] @ A if len(M) == 1 else M[which] @ A
-
-
-def _sum_by(p: _Pattern, blocks: Stack) -> Stack:
-    """Return (U, v, v) sums of (N, v, v) by pattern."""
-    U = len(p.L)
-    if U == 1:
-        return blocks.sum(axis=0, keepdims=True)
-    out = np.zeros((U, *blocks.shape[1:]))
-    np.add.at(out, p.batch.which, blocks)
-    return out

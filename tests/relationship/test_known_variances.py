@@ -24,7 +24,8 @@ CALVES = pd.DataFrame(
 )
 VARIANCES = {"animal": 20.0, "residual": 40.0}
 
-MRODE = json.loads((Path(__file__).parents[1] / "references/mrode.json").read_text())
+REFERENCES = Path(__file__).parents[1] / "references"
+MRODE = json.loads((REFERENCES / "mrode_two_traits.json").read_text())
 
 
 def animal_model(formula="wwg ~ 0 + sex + (1 | animal)", **options):
