@@ -22,7 +22,7 @@ from mixform.design import Design, residual_of_rows
 from mixform.design.fixed import orthonormalize
 from mixform.errors import DesignError, InferenceError, SolverError, suggest
 from mixform.estimate import Control, Fit, resolve_control
-from mixform.estimate.known import require_estimated
+from mixform.estimate.known import require_free
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.refit import restart, search_from
 from mixform.estimate.reml import record, scaled_start
@@ -125,7 +125,7 @@ def influence(
     """
     if len(fit.beta) == 0:
         raise InferenceError("Influence needs a fixed effect; the model has none.")
-    require_estimated(fit, "Influence")
+    require_free(fit, "Influence")
     if group is not None and not refit:
         require_unrelated(
             fit, "Influence of groups", "Use refit=True, or leave out single rows."
