@@ -1,4 +1,4 @@
-"""Predictions with residual structures: variances of new rows, kriging; dense algebra."""
+"""Predictions with residual structures: new rows and kriging, by dense algebra."""
 
 import numpy as np
 import pandas as pd
@@ -243,11 +243,9 @@ def test_any_visit_is_as_good_with_compound_symmetry():
 def test_what_the_structure_does_not_know_is_named(model, change, message):
     data = longitudinal()
     m = fit_of(model, data)
+    given, new = model[1] is not None, data.assign(**change)
     with pytest.raises((InferenceError, DesignError), match=message):
-        given = model[1] is not None
-        m.predict(
-            data.assign(**change), residual=given, interval="prediction"
-        )  # fmt: skip
+        m.predict(new, residual=given, interval="prediction")
 
 
 def test_residuals_that_say_nothing_are_refused():

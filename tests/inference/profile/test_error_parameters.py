@@ -1,4 +1,4 @@
-"""Profiles of models with residual structures, by constrained search of another kind."""
+"""Profiles of models with residual structures, by a constrained search."""
 
 import numpy as np
 import pytest
