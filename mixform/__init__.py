@@ -3,6 +3,7 @@
 from mixform import datasets
 from mixform._version import __version__ as __version__
 from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load, scan
+from mixform.design.multitrait import multitrait
 from mixform.errors import (
     ConvergenceWarning,
     DesignError,
@@ -15,7 +16,7 @@ from mixform.errors import (
 )
 from mixform.estimate import Control
 from mixform.mme.matrix_level import MixedModelEquations
-from mixform.relationship import Pedigree, genomic, precision
+from mixform.relationship import Pedigree, genomic, loading, precision, single_step
 from mixform.result import Result
 
 __all__ = [
@@ -38,6 +39,9 @@ __all__ = [
     "fit",
     "genomic",
     "load",
+    "loading",
+    "multitrait",
     "precision",
     "scan",
+    "single_step",
 ]

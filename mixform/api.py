@@ -51,8 +51,8 @@ def fit(
     contrasts : factor -> "treatment", "sum", "helmert", "poly" or a matrix
     subset : boolean for each row, or a condition on the columns as a string
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
-    relationship : ``{"animal": ...}``: `Pedigree`, table of animal, sire and dam,
-        covariance with labels, `genomic`, `precision`; ``iid(1 | animal)`` ignores it
+    relationship : ``{"animal": ...}``: `Pedigree`, table of it, covariance, `genomic`,
+        `loading`, `single_step`, `precision`; ``iid(1 | animal)`` ignores it
     varcomp : known variances, ``{"animal": 20.0, "residual": 40.0}``, held
     residual : structure, ``"us(visit | id)"``; also cs, csh, ar1, arh1, car1, toep,
         toeph, ante1, diag, exp, gau, mat; ``arm/id`` gives each arm its parameters
@@ -139,24 +139,36 @@ def bootstrap_lrt(
     )
 
 
-def scan(model: Result, markers: object, *, by: str | None = None) -> pd.DataFrame:
+def scan(
+    model: Result,
+    markers: object,
+    *,
+    by: str | None = None,
+    ids: object = None,
+    missing: float | None = None,
+) -> pd.DataFrame:
     """Test each marker as a fixed effect, given the fitted variances (EMMAX, P3D).
 
     Parameters
     ----------
-    markers : frame of genotypes, a column for each marker; a row for each row in the
-        model, or for each level of ``by``. Missing ones count as the marker's mean
-    by : grouping factor whose levels are the index of ``markers``
+    markers : frame or array of genotypes, a column for each marker; a row for each row
+        of the data, or for each level of ``by``. Missing ones count as the marker's
+        mean
+    by : grouping factor whose levels the rows of ``markers`` are
+    ids : labels of the rows of ``markers``, or its column that holds them; None for the
+        index of a pandas frame
+    missing : value that stands for a missing genotype in whole numbers, as NaN does
 
     Returns
     -------
-    frame : by marker, ``effect, se, t_value, p_value``
+    frame : by marker, ``effect, se, t_value, p_value``; NaN for markers without
+        variation, which ``attrs["notes"]`` counts
 
     Raises
     ------
-    InferenceError : no frame of numbers; a row or level without genotypes, named
+    InferenceError : no numbers; a row or level without genotypes, named
     """
-    return association.scan(_fit_of(model), markers, by=by)
+    return association.scan(_fit_of(model), markers, by=by, ids=ids, missing=missing)
 
 
 def load(path: str | Path) -> Result:

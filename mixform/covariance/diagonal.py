@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
 
 from mixform._typing import Matrix, Stack, Vector
+from mixform.covariance.structure import Coordinates
 
 
 class Diagonal:
@@ -15,6 +17,14 @@ class Diagonal:
     name = "diag"
     scales_columns = True
     couples = False
+    mixes = False
+    linear = True
+    curved = False
+    coordinates: Coordinates = "none"
+    least = 1
+
+    def placed(self, positions: Vector | None, options: Mapping[str, int]) -> Diagonal:
+        return self
 
     def n_parameters(self, k: int) -> int:
         return k
@@ -37,6 +47,12 @@ class Diagonal:
 
     def spanning(self, k: int) -> Stack:
         return _unit_diagonal(k)
+
+    def rank(self, k: int) -> int:
+        return k
+
+    def natural(self, theta: Vector, columns: tuple[str, ...]) -> None:
+        return None
 
 
 @lru_cache(maxsize=64)

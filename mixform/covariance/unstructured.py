@@ -5,12 +5,13 @@ The order is lme4's (Bates, Machler, Bolker and Walker 2015, J. Stat. Softw. 67(
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
 
 from mixform._typing import Matrix, Stack, Vector
-from mixform.covariance.structure import semidefinite_cholesky
+from mixform.covariance.structure import Coordinates, semidefinite_cholesky
 
 
 class Unstructured:
@@ -23,9 +24,19 @@ class Unstructured:
 
     scales_columns = True
     couples = True
+    mixes = True
+    linear = True
+    curved = False
+    coordinates: Coordinates = "none"
+    least = 1
 
     def __init__(self, name: str = "us") -> None:
         self.name = name
+
+    def placed(
+        self, positions: Vector | None, options: Mapping[str, int]
+    ) -> Unstructured:
+        return self
 
     def n_parameters(self, k: int) -> int:
         return k * (k + 1) // 2
@@ -48,8 +59,13 @@ class Unstructured:
         return self.from_factor(semidefinite_cholesky(Sigma, tolerance))
 
     def spanning(self, k: int) -> Stack:
-        basis = _unit_lower(k)
-        return (basis + basis.transpose(0, 2, 1)) / 2.0
+        return all_symmetric(k)
+
+    def rank(self, k: int) -> int:
+        return k
+
+    def natural(self, theta: Vector, columns: tuple[str, ...]) -> None:
+        return None
 
 
 @lru_cache(maxsize=64)
@@ -66,3 +82,9 @@ def _unit_lower(k: int) -> Stack:
     basis[np.arange(len(rows)), rows, columns] = 1.0
     basis.setflags(write=False)
     return basis
+
+
+def all_symmetric(k: int) -> Stack:
+    """Return a basis (k (k + 1) / 2, k, k) of the symmetric matrices."""
+    basis = _unit_lower(k)
+    return (basis + basis.transpose(0, 2, 1)) / 2.0

@@ -22,6 +22,7 @@ from formulaic.materializers import PandasMaterializer
 
 from mixform._typing import Matrix
 from mixform.design.contrasts import as_numeric, coded, coding_by_default
+from mixform.design.legendre import legendre
 from mixform.errors import FormulaError, MixformError, Span
 from mixform.formula import FUNCTIONS, alias, readable
 
@@ -146,7 +147,8 @@ def _evaluate(
 ) -> tuple[ModelSpec, Matrix]:
     plain = {alias(name): s for name, s in columns.items() if name not in contrasts}
     code = coding_by_default(columns, contrasts)
-    context: dict[str, Any] = {**FUNCTIONS, "C": code, "as_numeric": as_numeric}
+    own = {"C": code, "as_numeric": as_numeric, "legendre": legendre}
+    context: dict[str, Any] = {**FUNCTIONS, **own}
     for name, contrast in contrasts.items():
         if name in columns:
             context[alias(name)] = coded(columns[name], contrast)

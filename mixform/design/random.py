@@ -35,12 +35,17 @@ class Relation(Protocol):
 
     @property
     def precision(self) -> Any:
-        """A^-1, (m, m) sparse, in the order of the labels."""
+        """A^-1, (m, m) sparse, by the labels; None if (nearly) singular."""
+        ...
+
+    @property
+    def loading(self) -> Matrix | None:
+        """F (m, r), r <= m, with A = F F'; None if only A^-1 is at hand."""
         ...
 
     @property
     def logdet(self) -> float:
-        """log|A|."""
+        """log|A|, where there is a precision."""
         ...
 
     @property
@@ -53,7 +58,7 @@ class Relation(Protocol):
         ...
 
     def half(self, x: Matrix) -> Matrix:
-        """Return L x for x (m, c), with L L' = A."""
+        """Return L x for x (m, c), with L (m, m) and L L' = A."""
         ...
 
 
@@ -197,6 +202,8 @@ def level_labels(levels: pd.Index) -> pd.Index:
     """
     if levels.dtype == "str":
         return pd.Index(levels.to_numpy(dtype=object), dtype=object)
+    if levels.dtype.kind in "iu":
+        return pd.Index(list(map(str, levels.tolist())), dtype=object)
     labels = [
         str(int(value))
         if isinstance(value, float) and value.is_integer()

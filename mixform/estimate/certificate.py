@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mixform._typing import Matrix, Vector
-from mixform.covariance import Structure
+from mixform._typing import Mask, Matrix, Vector
+from mixform.covariance import Structure, is_curved
+from mixform.covariance.structure import SMALL_PIVOT
 from mixform.errors import SolverError
 from mixform.estimate.criterion import (
     Evaluation,
@@ -24,13 +25,16 @@ from mixform.estimate.criterion import (
     gradient,
 )
 from mixform.estimate.determination import undetermined
+from mixform.estimate.limits import (
+    PROBE,
+    Inward,
+    free_parameters,
+    snap_to_limits,
+    steepest_inward,
+)
 from mixform.estimate.problem import Problem
 from mixform.estimate.trust_region import minimize
 
-#: A pivot of T on the scaled problem that is tried as zero.
-SMALL_PIVOT = 0.03
-#: Standard deviation, in residual SDs, at which a null direction is probed.
-PROBE = 1e-4
 #: An eigenvalue of S above this, relative to its trace part, counts as not negative.
 EIGENVALUE_TOLERANCE = 1e-5
 #: Curvature of the criterion by theta that is nothing but rounding.
@@ -47,13 +51,14 @@ class Certificate:
         over the interior parameters; deviance units
     smallest_eigenvalue : of dcriterion/dSigma over the null spaces of the blocks,
         relative to its expectation; +inf if no block is singular
-    direction : block and vector (k,) of that eigenvalue
+    direction : block and vector (k,) of that eigenvalue; or from a limit of a
+        structure that has its own
     undetermined : parameters that the data do not determine, of a residual structure
     """
 
     predicted_decrease: float
     smallest_eigenvalue: float
-    direction: tuple[int, Vector] | None
+    direction: tuple[int, Vector] | Inward | None
     undetermined: tuple[str, ...] = ()
 
 
@@ -70,13 +75,13 @@ def snap_to_boundary(
     -------
     theta, its evaluation, and the number of evaluations made
     """
-    count = 0
+    theta, here, count = snap_to_limits(problem, theta, here)
     for j, (structure, where) in enumerate(
         zip(problem.structures, problem.theta_slices, strict=True)
     ):
         T = here.T[j]
-        pivots = np.sort(np.abs(np.asarray(T.diagonal())))
-        if float(pivots[0]) > SMALL_PIVOT or not np.any(T):
+        pivots = np.sort(np.abs(np.asarray(T.diagonal())))[-structure.rank(len(T)) :]
+        if structure.curved or float(pivots[0]) > SMALL_PIVOT or not np.any(T):
             continue
         for Sigma, tolerance in _singular_neighbors(structure, T):
             trial = theta.copy()
@@ -104,9 +109,14 @@ def _singular_neighbors(
     """
     left, sizes, _ = np.linalg.svd(T)
     small = sizes <= SMALL_PIVOT
-    if structure.couples and np.any(sizes[small] > 0.0) and not np.all(small):
-        solid = left[:, ~small] * sizes[~small]
-        yield solid @ solid.T, 1e-14 * float(sizes[0]) ** 2
+    rank = structure.rank(len(T))
+    if structure.couples and np.any(sizes[:rank][small[:rank]] > 0.0):
+        for solid in [left[:, ~small] * sizes[~small]] if not np.all(small) else []:
+            yield solid @ solid.T, 1e-14 * float(sizes[0]) ** 2
+    if rank < len(T):
+        # A pivot of a trapezoid may be zero without a column that is.
+        yield np.zeros_like(T), 1e-14
+        return
     pivots = np.sort(np.abs(np.asarray(T.diagonal())))
     for size in pivots[pivots <= SMALL_PIVOT][::-1]:
         if size > 0.0 or _has_loose_column(T):
@@ -124,6 +134,9 @@ def canonical_signs(problem: Problem, theta: Vector) -> Vector:
     for structure, where, block in zip(
         problem.structures, problem.theta_slices, problem.blocks, strict=True
     ):
+        if is_curved(structure):
+            out[where] = structure.canonical(theta[where], block.k)
+            continue
         T = structure.factor(theta[where], block.k)
         signs = np.where(np.diag(T) < 0.0, -1.0, 1.0)
         if np.any(signs < 0.0):
@@ -144,6 +157,9 @@ def interior_parameters(problem: Problem, theta: Vector) -> np.ndarray:
     for structure, where, block in zip(
         problem.structures, problem.theta_slices, problem.blocks, strict=True
     ):
+        if is_curved(structure):
+            interior[where] = free_parameters(structure, theta[where], block.k)
+            continue
         T = structure.factor(theta[where], block.k)
         zero = ~np.any(T, axis=0)
         dT = structure.derivatives(theta[where], block.k)
@@ -165,6 +181,9 @@ def certify(problem: Problem, theta: Vector, here: Evaluation) -> Certificate:
         direction=None,
         undetermined=undetermined(here, theta, interior_parameters(problem, theta)),
     )
+    for inward in steepest_inward(problem, theta, here):
+        if inward.slope < best.smallest_eigenvalue:
+            best = replace(best, smallest_eigenvalue=inward.slope, direction=inward)
     null_spaces = _null_spaces(here)
     if not any(space.size for space in null_spaces):
         return best
@@ -172,6 +191,24 @@ def certify(problem: Problem, theta: Vector, here: Evaluation) -> Certificate:
         if value < best.smallest_eigenvalue:
             best = replace(best, smallest_eigenvalue=value, direction=(j, direction))
     return best
+
+
+def zero_columns(structure: Structure, T: Matrix) -> Mask:
+    """Return which columns (k,) of T are zero and need not be.
+
+    None of a curved structure, whose limits are its own.
+    """
+    k = len(T)
+    zero = ~np.any(T, axis=0) & (np.arange(k) < structure.rank(k))
+    return zero & (not structure.curved)
+
+
+def is_singular(structure: Structure, T: Matrix) -> bool:
+    """Whether T T' has a lower rank than the structure can have."""
+    if not structure.curved:
+        return bool(np.any(zero_columns(structure, T)))
+    sizes = np.linalg.svd(T, compute_uv=False)
+    return float(sizes[-1]) <= 1e-12 * float(sizes[0])
 
 
 def _decrease_left(problem: Problem, theta: Vector, here: Evaluation) -> float:
@@ -190,11 +227,11 @@ def _decrease_left(problem: Problem, theta: Vector, here: Evaluation) -> float:
 def _null_spaces(here: Evaluation) -> list[Matrix]:
     """Return an orthonormal basis (k, d) of the null space of each block's T'."""
     spaces: list[Matrix] = []
-    for T in here.T:
-        zero = ~np.any(T, axis=0)
-        if not np.any(zero):
+    for structure, T in zip(here.problem.structures, here.T, strict=True):
+        if not np.any(zero_columns(structure, T)):
             spaces.append(np.empty((len(T), 0)))
         else:
+            zero = ~np.any(T, axis=0)
             left = np.linalg.svd(T)[0]
             spaces.append(left[:, len(T) - int(zero.sum()) :])
     return spaces
@@ -242,7 +279,10 @@ def _one_sided(
 
 
 def leave_along(
-    problem: Problem, theta: Vector, here: Evaluation, direction: tuple[int, Vector]
+    problem: Problem,
+    theta: Vector,
+    here: Evaluation,
+    direction: tuple[int, Vector] | Inward,
 ) -> tuple[Vector, int]:
     """Step off a false zero: the first size along it that lowers the criterion.
 
@@ -250,13 +290,17 @@ def leave_along(
     -------
     theta (t,), and the number of evaluations made
     """
-    j, v = direction
-    structure, where = problem.structures[j], problem.theta_slices[j]
     size, count = 0.5, 0
     while size > 1e-7:
-        Sigma = here.T[j] @ here.T[j].T + size**2 * np.outer(v, v)
         trial = theta.copy()
-        trial[where] = structure.from_covariance(Sigma, 1e-16)
+        if isinstance(direction, Inward):
+            where = problem.theta_slices[direction.block]
+            trial[where] = direction.origin + size * direction.step
+        else:
+            j, v = direction
+            Sigma = here.T[j] @ here.T[j].T + size**2 * np.outer(v, v)
+            structure, where = problem.structures[j], problem.theta_slices[j]
+            trial[where] = structure.from_covariance(Sigma, 1e-16)
         count += 1
         if evaluate(problem, trial).criterion < here.criterion:
             return trial, count

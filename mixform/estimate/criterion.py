@@ -334,5 +334,6 @@ def information_bound(evaluation: Evaluation, theta: Vector) -> Vector:
     for structure, where, block in zip(
         problem.structures, problem.theta_slices, problem.blocks, strict=True
     ):
-        ranks[where] = block.m * (2 if structure.couples and block.k > 1 else 1)
+        rank = 2 if structure.couples and block.k > 1 else 1
+        ranks[where] = block.m * (block.k if structure.curved else rank)
     return np.append(traces**2 / ranks, np.zeros(problem.n_rho))

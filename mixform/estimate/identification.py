@@ -59,7 +59,7 @@ def require_outside_X(blocks: Sequence[ZBlock], ZtX: Matrix, design: Design) -> 
 
     Nothing of it is left once X is fitted: the criterion does not depend on its
     variance. X is orthonormal and the coefficients have unit mean square, so what is
-    left is n - |Z_c'X|^2.
+    left is n - |Z_c'X|^2; with a loading, the squares of Z_c F instead of n.
 
     Parameters
     ----------
@@ -70,8 +70,12 @@ def require_outside_X(blocks: Sequence[ZBlock], ZtX: Matrix, design: Design) -> 
         end = start + block.m * block.k
         inside = (ZtX[start:end].reshape(block.m, block.k, -1) ** 2).sum(axis=(0, 2))
         start = end
-        for name, size in zip(own.columns, inside, strict=True):
-            if n - size > 1e-9 * n:
+        sizes = np.full(block.k, float(n))
+        if block.loading is not None:
+            prior = np.einsum("lf,lf->l", block.loading, block.loading)
+            sizes = prior[block.codes] @ block.design**2
+        for name, part, size in zip(own.columns, inside, sizes, strict=True):
+            if size - part > 1e-9 * size:
                 continue
             raise DesignError(
                 f"The fixed effects hold every effect {name!r} of "
@@ -86,17 +90,20 @@ def require_outside_X(blocks: Sequence[ZBlock], ZtX: Matrix, design: Design) -> 
 def require_not_residual(block: ZBlock, term: RandomBlock, design: Design) -> None:
     """Refuse related levels whose rows are no more related than residuals are.
 
-    Z A Z' times a random vector is a multiple of it, almost surely, only if the matrix
-    is a multiple of the identity. Terms with one coefficient only.
+    Outside X, Z A Z' times a random vector is a multiple of it, almost surely, only if
+    the matrix is a multiple of the identity. Terms with one coefficient only.
     """
     assert term.relation is not None, "for related levels"
     if block.k > 1:
         return
+    Q = design.fixed.Q
     x = np.random.default_rng(0).standard_normal(len(block.codes))
+    x -= Q @ (Q.T @ x)
     z = block.design[:, 0]
-    sums: Matrix = np.zeros((block.m, 1))
+    sums: Matrix = np.zeros((block.n_levels, 1))
     np.add.at(sums[:, 0], block.codes, z * x)
     ZAZx = z * term.relation.times(sums)[block.codes, 0]
+    ZAZx -= Q @ (Q.T @ ZAZx)
     rest = ZAZx - (ZAZx @ x) / (x @ x) * x
     if float(rest @ rest) > 1e-16 * float(ZAZx @ ZAZx):
         return

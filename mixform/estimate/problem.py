@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixform._typing import Matrix, Vector
-from mixform.covariance import STRUCTURES, Structure
+from mixform.covariance import Structure, structure_of
 from mixform.design import Design, Relation
 from mixform.errors import DesignError
 from mixform.estimate.identification import (
@@ -21,6 +21,7 @@ from mixform.estimate.identification import (
     require_not_residual,
     require_outside_X,
 )
+from mixform.estimate.related import by_precision, logdet_P, relations_of, z_block
 from mixform.estimate.responses import Responses, checked_response
 from mixform.estimate.whitening import Rows, build_rows, require_dense
 from mixform.mme import Equations, ZBlock, build_equations
@@ -51,8 +52,8 @@ class Problem:
     Z_scales : for each block C (k, k), lower triangular, with (user's design row) =
         C' (scaled row): T of the user's coefficients is C^-1 T
     projection : (p,) Q'y, what was taken out of y
-    relations : for each block the relation of its levels, None if independent; empty
-        if all are
+    relations : for each block the relation of Z's columns, None if independent, as the
+        factors of a loading are; empty if all are
     rows : whitened at the residual parameters, which everything above is at; None
         where residuals are independent
     """
@@ -166,10 +167,10 @@ def build_problem(
     response = checked_response(design)
     weights = design.weights
     n, p = design.fixed.Q.shape
+    structures = tuple(structure_of(b, design.formula.source) for b in design.blocks)
     blocks, Z_scales = _scaled_blocks(
-        design, None if weights is None else np.sqrt(weights)
+        design, structures, None if weights is None else np.sqrt(weights), backend
     )
-    structures = tuple(STRUCTURES[b.term.structure] for b in design.blocks)
     sizes = [s.n_parameters(b.k) for s, b in zip(structures, blocks, strict=True)]
     ends = np.cumsum([0, *sizes]).tolist()
     if not known:
@@ -183,6 +184,7 @@ def build_problem(
     ZtW = equations.Zt_dot(W)
     if not known:
         require_outside_X(blocks, ZtW[:, :p], design)
+    relations = relations_of(blocks, design)
     logdet_weights = 0.0 if weights is None else -float(np.log(weights).sum())
     WtW = np.eye(p + 1)
     WtW[p, p] = float(response.rest[:, 0] @ response.rest[:, 0])
@@ -198,15 +200,11 @@ def build_problem(
         WtW=WtW,
         logdet_R=logdet_weights,
         logdet_weights=logdet_weights,
-        logdet_P=-sum(
-            block.k * block.relation.logdet
-            for block in design.blocks
-            if block.relation is not None
-        ),
+        logdet_P=logdet_P(blocks, relations),
         y_scale=float(response.y_scale[0]),
         Z_scales=Z_scales,
         projection=response.projection[:, 0],
-        relations=_relations(design),
+        relations=relations,
         rows=rows,
     )
 
@@ -215,15 +213,10 @@ def _require_told_apart(
     design: Design, blocks: Sequence[ZBlock], structures: Sequence[Structure]
 ) -> None:
     for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
-        if block.precision is None and block.m * block.k >= len(design.y):
-            require_identified(block, structure, design, term.term.span)
-        elif term.relation is not None:
+        if term.relation is not None:
             require_not_residual(block, term, design)
-
-
-def _relations(design: Design) -> tuple[Relation | None, ...]:
-    relations = tuple(block.relation for block in design.blocks)
-    return () if all(relation is None for relation in relations) else relations
+        elif block.m * block.k >= len(design.y):
+            require_identified(block, structure, design, term.term.span)
 
 
 def times_relation(relation: Relation | None, part: Matrix) -> Matrix:
@@ -267,11 +260,15 @@ def at_response(problem: Problem, responses: Responses, ZtY: Matrix, j: int) -> 
 
 
 def _scaled_blocks(
-    design: Design, root_weights: Vector | None
+    design: Design,
+    structures: Sequence[Structure],
+    root_weights: Vector | None,
+    backend: str,
 ) -> tuple[tuple[ZBlock, ...], tuple[Matrix, ...]]:
+    inverted = by_precision(design, backend)
     blocks: list[ZBlock] = []
     scales: list[Matrix] = []
-    for block in design.blocks:
+    for block, structure in zip(design.blocks, structures, strict=True):
         values = block.design
         if root_weights is not None:
             values = values * root_weights[:, None]
@@ -284,17 +281,13 @@ def _scaled_blocks(
                 span=block.term.span,
                 hint="Drop it from the random term.",
             )
-        structure = STRUCTURES[block.term.structure]
         if not structure.scales_columns:
             scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
         values, C = values / scale, np.diag(scale)
-        if structure.couples and structure.scales_columns and block.k > 1:
+        if structure.mixes and block.k > 1:
             values, mixing = _orthogonalize(values)
             C = mixing * scale
-        related = None if block.relation is None else block.relation.precision
-        blocks.append(
-            ZBlock(codes=block.codes, design=values, m=block.m, precision=related)
-        )
+        blocks.append(z_block(block, values, inverted=inverted))
         scales.append(C)
     return tuple(blocks), tuple(scales)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from mixform._typing import Matrix, Vector
+from mixform.covariance import is_curved
 from mixform.design import Design
 from mixform.errors import DesignError, suggest
 from mixform.estimate.certificate import (
@@ -16,6 +17,7 @@ from mixform.estimate.certificate import (
     canonical_signs,
     certify,
     interior_parameters,
+    is_singular,
     leave_along,
     snap_to_boundary,
 )
@@ -148,7 +150,9 @@ def has_local_minima(problem: Problem) -> bool:
 def may_be_local(problem: Problem, found: Found) -> bool:
     """Whether a vector-valued term ended singular, where there may be other minima."""
     return any(
-        len(T) > 1 and structure.couples and not np.all(np.any(T, axis=0))
+        len(T) > 1
+        and structure.couples
+        and (is_singular(structure, T) or structure.rank(len(T)) < len(T))
         for T, structure in zip(found[1].T, problem.structures, strict=True)
     )
 
@@ -252,7 +256,11 @@ def scaled_start(problem: Problem, start: object, rho: Vector | None = None) -> 
         problem.Z_scales,
         strict=True,
     ):
-        theta[where] = structure.from_factor(C @ T)
+        theta[where] = (
+            structure.rescaled(values[where], C.diagonal())
+            if is_curved(structure)
+            else structure.from_factor(C @ T)
+        )
     return np.append(theta, problem.start()[len(theta) :] if rho is None else rho)
 
 
@@ -265,17 +273,24 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
         np.linalg.solve(C, T) for T, C in zip(here.T, problem.Z_scales, strict=True)
     )
     user_theta = [
-        structure.from_factor(T_j)
-        for structure, T_j in zip(problem.structures, T, strict=True)
+        structure.rescaled(theta[where], 1.0 / C.diagonal())
+        if is_curved(structure)
+        else structure.from_factor(T_j)
+        for structure, where, T_j, C in zip(
+            problem.structures, problem.theta_slices, T, problem.Z_scales, strict=True
+        )
     ]
     R = design.fixed.R
     beta = np.linalg.solve(R, problem.projection + problem.y_scale * here.beta)
     half = np.linalg.solve(R, here.R_inverse)
     b_scaled = problem.equations.Lambda_dot(here.T, here.u[:, None])
     b = tuple(
-        problem.y_scale * np.linalg.solve(C, part.T).T
-        for part, C in zip(
-            split_blocks(b_scaled[:, 0], problem.blocks), problem.Z_scales, strict=True
+        problem.y_scale * np.linalg.solve(C, block.at_levels(part).T).T
+        for block, part, C in zip(
+            problem.blocks,
+            split_blocks(b_scaled[:, 0], problem.blocks),
+            problem.Z_scales,
+            strict=True,
         )
     )
     criterion = here.criterion
@@ -283,7 +298,13 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     if problem.reml:
         criterion += 2.0 * float(np.log(np.abs(np.diag(R))).sum())
     interior = interior_parameters(problem, theta)
-    singular = tuple(j for j, T_j in enumerate(here.T) if np.any(~np.any(T_j, axis=0)))
+    singular = tuple(
+        j
+        for j, (structure, T_j) in enumerate(
+            zip(problem.structures, here.T, strict=True)
+        )
+        if is_singular(structure, T_j)
+    )
     return Fit(
         design=design,
         method=method,

@@ -3,7 +3,8 @@
 R^-1/2 times the rows of X, y and Z makes a model with independent residuals. Where
 the rows of each subject share their levels, Z keeps its shape: whitening mixes the
 covariates of one level. Where they do not (a spatial field with plots of many
-varieties), Z becomes a full matrix, and the equations are solved densely.
+varieties), or levels load on factors, Z becomes a full matrix, and the equations are
+solved densely.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from mixform.errors import DesignError
 from mixform.mme import DenseEquations, Equations, Factor, ZBlock
 from mixform.mme.backends import require_memory
 from mixform.mme.dense import DenseFactor
-from mixform.residual.model import Residual, ResidualModel
+from mixform.residual.evaluated import Residual
+from mixform.residual.model import ResidualModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,7 +31,8 @@ class Rows:
     model : residual structure
     base : (n, p + 1) [X, y], X orthonormal before whitening
     blocks : the blocks of Z
-    full : (n, q) Z before whitening, where levels change within a subject; else None
+    full : (n, q) Z before whitening, where levels change within a subject or load on
+        factors; else None
     here : R at rho; None before it was whitened
     W : (n, p + 1) whitened [X, y]
     Z : whitened, as blocks, or as a full matrix
@@ -126,7 +129,8 @@ def build_rows(model: ResidualModel, base: Matrix, blocks: tuple[ZBlock, ...]) -
     SolverError : levels change within subjects, and the full Z does not fit in memory
     """
     nested = all(
-        bool(np.all(block.codes[batch.rows] == block.codes[batch.rows[:, :1]]))
+        block.loading is None
+        and bool(np.all(block.codes[batch.rows] == block.codes[batch.rows[:, :1]]))
         for block in blocks
         for batch in model.layout.batches
     )
@@ -144,8 +148,12 @@ def _full(blocks: tuple[ZBlock, ...]) -> Matrix:
     start = 0
     rows = np.arange(n)[:, None]
     for block in blocks:
-        places = start + block.codes[:, None] * block.k + np.arange(block.k)
-        out[rows, places] = block.design
+        if block.loading is None:
+            places = start + block.codes[:, None] * block.k + np.arange(block.k)
+            out[rows, places] = block.design
+        else:
+            own = block.loading[block.codes][:, :, None] * block.design[:, None, :]
+            out[:, start : start + block.q] = own.reshape(n, block.q)
         start += block.q
     return out
 

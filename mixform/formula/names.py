@@ -20,7 +20,7 @@ FUNCTIONS = {
     for name in ("sqrt", "log1p", "expm1", "sin", "cos", "tan", "tanh", "abs", "round")
 }
 #: Names that formulas call; a column of the same name must not hide the function.
-CALLED = frozenset({*TRANSFORMS, *FUNCTIONS, "as_numeric"})
+CALLED = frozenset({*TRANSFORMS, *FUNCTIONS, "as_numeric", "legendre"})
 _ALIAS = re.compile(r"_column_((?:[0-9a-f]{2})+)_")
 
 

@@ -17,6 +17,7 @@ from formulaic.errors import FormulaParsingError, FormulaSyntaxError
 
 from mixform.errors import FormulaError, Span, suggest
 from mixform.formula.names import readable
+from mixform.formula.options import read_options
 from mixform.formula.scan import (
     closing_bracket,
     find_sign,
@@ -240,7 +241,8 @@ class _Reader:
             )
         structure = self._structure(name, span, double=double)
         left = strip(self.source, inner[0], bar)
-        right = strip(self.source, after, inner[1])
+        end, options = read_options(self.source, after, inner[1], structure)
+        right = strip(self.source, after, end)
         for side, where in ((left, "left"), (right, "right")):
             if side[0] == side[1]:
                 raise self.error(
@@ -257,6 +259,7 @@ class _Reader:
                 structure=structure,
                 source=self.source[span[0] : span[1]],
                 span=span,
+                options=options,
             )
             for group in self._groups(right)
         )

@@ -65,8 +65,14 @@ def random_text(term: RandomTerm, coefficients: str) -> str:
     group = ":".join(_quoted(name) for name in term.group)
     if term.structure == "diag":
         return f"({coefficients} || {group})"
+    if coefficients == "1" and term.structure != "iid":
+        return f"(1 | {group})"
     name = "" if term.structure == "us" else term.structure
-    return f"{name}({coefficients} | {group})"
+    return f"{name}({coefficients} | {group}{_options_text(term)})"
+
+
+def _options_text(term: RandomTerm) -> str:
+    return "".join(f", {name} = {value}" for name, value in term.options)
 
 
 def fixed_piece(text: str, parsed: ModelFormula) -> Piece:
@@ -89,7 +95,7 @@ def random_piece(text: str, parsed: ModelFormula) -> Piece:
     parts: list[tuple[Key, str]] = []
     for term in parsed.random:
         group = ":".join(_quoted(column) for column in term.group)
-        alone = f"{name}({left} {sign} {group})"
+        alone = f"{name}({left} {sign} {group}{_options_text(term)})"
         parts.append((random_key(term), text if len(parsed.random) == 1 else alone))
     return Piece(text, tuple(parts))
 
@@ -97,8 +103,11 @@ def random_piece(text: str, parsed: ModelFormula) -> Piece:
 def random_key(term: RandomTerm) -> Key:
     """Return what a random term means: structure, group and coefficients."""
     coefficients = frozenset(map(term_key, formulaic_formula(term.coefficients)))
-    structure = "us" if coefficients == frozenset({INTERCEPT}) else term.structure
-    return frozenset({structure, frozenset(term.group), ("of", coefficients)})
+    # A lone intercept has one variance whatever the structure; iid is about the levels.
+    plain = coefficients == frozenset({INTERCEPT}) and term.structure != "iid"
+    structure = "us" if plain else term.structure
+    key = {structure, frozenset(term.group), ("of", coefficients)}
+    return frozenset(key | set(term.options))
 
 
 def term_key(term: Any) -> Key:

@@ -34,6 +34,7 @@ class RandomTerm:
     coefficients : what stands left of the bar, in formulaic's grammar
     group : the columns whose combination is the grouping factor
     structure : name of the covariance structure of the coefficients
+    options : of the structure, name and value
     source : the term as the user wrote it
     span : where it stands in the formula
     """
@@ -43,6 +44,7 @@ class RandomTerm:
     structure: str
     source: str
     span: Span
+    options: tuple[tuple[str, int], ...] = ()
 
     @property
     def group_label(self) -> str:

@@ -31,6 +31,7 @@ def leverage(fit: Fit) -> Vector:
     for block, part in zip(
         problem.blocks, split_blocks(LambdaV, problem.blocks), strict=True
     ):
-        X = X - np.einsum("ik,ikp->ip", block.design, part[block.codes])
+        levels = block.at_levels(part)
+        X = X - np.einsum("ik,ikp->ip", block.design, levels[block.codes])
     half = X @ here.R_inverse
     return here.factor.row_quadratics() + np.einsum("ij,ij->i", half, half)

@@ -152,7 +152,12 @@ def error_variances(fit: Fit, here: Evaluation, rows: PredictedRows) -> Vector:
     left = of_orthonormal(fit, rows.X)
     parts: list[_Spherical] = []
     starts = np.cumsum([0, *(block.q for block in problem.blocks)])
-    V = split_blocks(here.V[:, :-1], problem.blocks)
+    V = [
+        block.at_levels(part)
+        for block, part in zip(
+            problem.blocks, split_blocks(here.V[:, :-1], problem.blocks), strict=True
+        )
+    ]
     for part in rows.parts:
         C, T = problem.Z_scales[part.block], here.T[part.block]
         values = part.design @ np.linalg.solve(C, T)
@@ -241,6 +246,8 @@ def _add_products(
     """Add twice the entries of the quadratics between one term and others to out."""
     k = part.values.shape[1]
     q = here.problem.equations.q
+    blocks = here.problem.blocks
+    own = blocks[part.block]
     at_once = max(1, min(CHUNK, CHUNK_NUMBERS // q) // k)
     order = np.argsort(part.codes, kind="stable")
     levels, firsts = np.unique(part.codes[order], return_index=True)
@@ -249,17 +256,24 @@ def _add_products(
         some = levels[first : first + at_once]
         rows = order[ends[first] : ends[first + len(some)]]
         units = np.zeros((q, len(some) * k))
-        columns = (part.start + some[:, None] * k + np.arange(k)).ravel()
-        units[columns, np.arange(len(columns))] = 1.0
+        of_levels = np.zeros((own.n_levels, k, len(some), k))
+        of_levels[
+            some[:, None], np.arange(k), np.arange(len(some))[:, None], np.arange(k)
+        ] = 1.0
+        units[part.start : part.start + own.q] = own.at_factors(of_levels).reshape(
+            own.q, -1
+        )
         inverse = here.factor.solve(units)
         places = np.searchsorted(some, part.codes[rows]) * k
         total = np.zeros(len(rows))
         for other in others:
-            there = other.start + other.codes[rows] * other.values.shape[1]
+            block = blocks[other.block]
+            solved = inverse[other.start : other.start + block.q]
+            solved = block.at_levels(solved.reshape(block.m, block.k, -1))
             for a in range(k):
-                for b in range(other.values.shape[1]):
+                for b in range(block.k):
                     weights = part.values[rows, a] * other.values[rows, b]
-                    total += weights * inverse[there + b, places + a]
+                    total += weights * solved[other.codes[rows], b, places + a]
         out[rows] += 2.0 * total
 
 

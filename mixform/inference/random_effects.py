@@ -39,12 +39,18 @@ def prediction_error_variances(fit: Fit) -> tuple[Stack, ...]:
     taken as known.
     """
     here = fit.evaluation
-    half = split_blocks(here.V[:, :-1] @ here.R_inverse, here.problem.blocks)
+    blocks = here.problem.blocks
+    half = split_blocks(here.V[:, :-1] @ here.R_inverse, blocks)
     out: list[Stack] = []
-    for known_beta, part, T, C in zip(
-        conditional_variances(fit), half, here.T, here.problem.Z_scales, strict=True
+    for known_beta, block, part, T, C in zip(
+        conditional_variances(fit),
+        blocks,
+        half,
+        here.T,
+        here.problem.Z_scales,
+        strict=True,
     ):
-        effect = fit.sigma * np.linalg.solve(C, T) @ part  # (m, k, p)
+        effect = fit.sigma * np.linalg.solve(C, T) @ block.at_levels(part)  # (m, k, p)
         out.append(known_beta + effect @ effect.transpose(0, 2, 1))
     return tuple(out)
 

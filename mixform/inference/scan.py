@@ -6,8 +6,6 @@ X is, V relative to sigma^2 and P~ = V^-1 - V^-1X (X'V^-1X)^-1 X'V^-1::
 
     effect = m'P~y / m'P~m,   Var(effect) = sigma^2 / m'P~m,
     sigma^2 = (y'P~y - effect^2 m'P~m) / (n - p - 1)
-
-for blocks of markers on the Z side: m'V^-1m = m'R^-1m - s'M^-1 s, s = Lambda'Z'R^-1m.
 """
 
 from __future__ import annotations
@@ -20,117 +18,140 @@ from mixform._typing import Codes, Matrix, Vector
 from mixform.design.random import level_labels
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
+from mixform.inference.marker_products import OneByOne, SharedFactor, Units
+from mixform.inference.markers import Markers, read_markers
 from mixform.inference.prediction import chosen_blocks
-from mixform.mme import few_threads
 
-#: Markers worked on at a time.
-AT_A_TIME = 512
 #: Share of a marker's variation that X must leave.
 LEAST_LEFT = 1e-9
+#: Markers that a note names.
+NAMED = 5
 
 
-def scan(fit: Fit, markers: object, *, by: str | None = None) -> pd.DataFrame:
+def scan(
+    fit: Fit,
+    markers: object,
+    *,
+    by: str | None = None,
+    ids: object = None,
+    missing: float | None = None,
+) -> pd.DataFrame:
     """Test each marker as a fixed effect beside those of the model.
 
     Parameters
     ----------
-    markers : frame of genotypes (counts, or any covariate), a column for each marker;
-        a row for each row in the model, by the index of the data, or for each level of
-        ``by``. Missing genotypes count as the mean of the marker over the rows
-    by : grouping factor whose levels are the index of ``markers``; None for rows
+    markers : frame or array of genotypes (counts, or any covariate), a column for each
+        marker; a row for each row of the data, by label where both have labels, or for
+        each level of ``by``. Missing genotypes count as the mean of the marker over
+        the rows in the model
+    by : grouping factor whose levels the rows of ``markers`` are; None for rows
+    ids : labels of the rows of ``markers``, or its column that holds them; None for the
+        index of a pandas frame
+    missing : value that stands for a missing genotype, as NaN does
 
     Returns
     -------
     frame : by marker, ``effect, se, t_value, p_value``; t has n - p - 1 degrees of
         freedom; where the variances were given, sigma^2 is the given one and t normal.
-        NaN for a marker that is constant, or a combination of the columns of X
+        NaN for a marker that is constant, or a combination of the columns of X;
+        ``attrs["notes"]`` counts them, and the missing genotypes
 
     Raises
     ------
-    InferenceError : no frame of numbers; a row or level without genotypes, named
+    InferenceError : no numbers; a row or level without genotypes, named
     """
-    table, places = _aligned(fit, markers, by)
-    parts: list[Matrix] = [np.empty((2, 0))]
-    with few_threads(fit.evaluation.problem.equations):
-        rest = _response(fit)
-        for start in range(0, table.shape[1], AT_A_TIME):
-            G = _genotypes(table.iloc[:, start : start + AT_A_TIME], places)
-            parts.append(_products(fit, G, rest))
-    GPy, GPG = np.hstack(parts)
+    table = read_markers(markers, ids, missing)
+    Py, Pm, n_missing = _products(fit, table, _places(fit, table, by))
     here = fit.evaluation
     y_scale = here.problem.y_scale
     df = fit.n - len(fit.beta) - 1
-    sigma2 = np.full(len(GPy), (fit.sigma / y_scale) ** 2)
+    sigma2 = np.full(len(Py), (fit.sigma / y_scale) ** 2)
     if not fit.known:
-        sigma2 = (here.r2 - GPy**2 / GPG) / df
-    se = np.sqrt(sigma2 / GPG)
-    t = GPy / GPG / se
+        sigma2 = (here.r2 - Py**2 / Pm) / df
+    se = np.sqrt(sigma2 / Pm)
+    t = Py / Pm / se
     tail = ndtr(-np.abs(t)) if fit.known else stdtr(df, -np.abs(t))
     columns = {
-        "effect": y_scale * GPy / GPG,
+        "effect": y_scale * Py / Pm,
         "se": y_scale * se,
         "t_value": t,
         "p_value": 2.0 * tail,
     }
-    return pd.DataFrame(columns, index=table.columns)
+    found = pd.DataFrame(columns, index=table.names)
+    found.attrs["notes"] = _notes(table.names[np.isnan(Pm)], n_missing)
+    return found
 
 
-def _response(fit: Fit) -> Vector:
-    """Return what X leaves of the response, (n,), on the scaled problem."""
-    design, problem = fit.design, fit.evaluation.problem
-    y = design.y if design.offset is None else design.y - design.offset
-    if design.weights is not None:
-        y = y * np.sqrt(design.weights)
-    return (y - design.fixed.Q @ problem.projection) / problem.y_scale
+def _products(fit: Fit, table: Markers, places: Codes) -> tuple[Vector, Vector, int]:
+    """Return m'P~y and m'P~m of all markers, NaN where X holds them.
+
+    The third is the number of genotypes that were missing.
+    """
+    rows, codes = np.unique(places, return_inverse=True)
+    units = Units(fit, codes.ravel(), len(rows))
+    s, n_missing = len(table.names), 0
+    shared = SharedFactor.worthwhile(units, s)
+    products = SharedFactor(units) if shared else OneByOne(units)
+    counts, weights = units.sums(np.ones(fit.n)), units.sums(units.roots**2)
+    QS, centered = units.sums_of_Q(), _holds_constants(units)
+    Py, Pm = np.empty(s), np.empty(s)
+    for start in range(0, s, products.at_a_time):
+        stop = min(start + products.at_a_time, s)
+        g = table.block(start, stop, rows)
+        n_missing += _fill(g, counts, centered=centered)
+        Py[start:stop], here = products(g)
+        size = weights @ g**2
+        left = size - ((QS @ g) ** 2).sum(axis=0)
+        Pm[start:stop] = np.where(left > LEAST_LEFT * size, here, np.nan)
+    return Py, Pm, n_missing
 
 
-def _products(fit: Fit, G: Matrix, rest: Vector) -> Matrix:
-    """Return m'P~y and m'P~m of markers G (n, s), (2, s); NaN where X holds them."""
-    here = fit.evaluation
-    equations = here.problem.equations
-    if fit.design.weights is not None:
-        G = G * np.sqrt(fit.design.weights)[:, None]
-    Q = fit.design.fixed.Q
-    size = np.einsum("is,is->s", G, G)
-    G = G - Q @ (Q.T @ G)  # P~ does not notice
-    left = np.einsum("is,is->s", G, G)
-    S = equations.Lambda_dot(here.T, equations.Zt_dot(G), transpose=True)
-    GPy = G.T @ rest - S.T @ here.V[:, -1]
-    GPG = left - np.einsum("qs,qs->s", S, here.factor.solve(S))
-    XVG = here.R_inverse.T @ (Q.T @ G - here.V[:, :-1].T @ S)
-    # X'R^-1y is zero on the scaled problem, so X'V^-1y is what Z gives.
-    GPy -= XVG.T @ (here.R_inverse.T @ -(here.V[:, :-1].T @ here.LambdaZtW[:, -1]))
-    GPG -= np.einsum("ps,ps->s", XVG, XVG)
-    return np.where(left > LEAST_LEFT * size, [GPy, GPG], np.nan)
+def _fill(g: Matrix, counts: Vector, *, centered: bool) -> int:
+    """Put missing values of g (u, s) at the mean over rows, in place; count them.
+
+    Parameters
+    ----------
+    counts : (u,) rows of each unit
+    centered : subtract the mean, which X may take out without a change to the test
+    """
+    gaps = np.isnan(g)
+    n_missing = int(gaps.sum())
+    if n_missing:
+        g[gaps] = 0.0
+        known = counts.sum() - counts @ gaps
+        means = (counts @ g) / np.maximum(known, 1.0)
+        g += gaps * means
+    if centered:
+        g -= (counts @ g) / counts.sum()
+    return n_missing
 
 
-def _genotypes(table: pd.DataFrame, places: Codes) -> Matrix:
-    """Return the markers of the rows, (n, s), missing ones at the mean."""
-    try:
-        values = table.to_numpy(dtype=np.float64)[places]
-    except (TypeError, ValueError):
+def _holds_constants(units: Units) -> bool:
+    """Whether a constant column is a combination of those of X."""
+    one, Q = units.roots, units.fit.design.fixed.Q
+    left = one - Q @ (Q.T @ one)
+    return bool(left @ left <= 1e-20 * (one @ one))
+
+
+def _places(fit: Fit, table: Markers, by: str | None) -> Codes:
+    """Return which row of the markers each row (n,) has."""
+    design = fit.design
+    if by is None and table.labels is None:
+        if table.n_rows != len(design.index):
+            raise InferenceError(
+                f"markers has {table.n_rows} rows, the data have {len(design.index)}.",
+                hint="Give a row for each row of the data, or by= and ids=.",
+            )
+        return np.flatnonzero(design.used)
+    if table.labels is None:
         raise InferenceError(
-            "The markers are not numeric.", hint="Give counts of one allele."
-        ) from None
-    missing = np.isnan(values)
-    if not missing.any():
-        return values
-    counts = np.maximum((~missing).sum(axis=0), 1)
-    means = np.where(missing, 0.0, values).sum(axis=0) / counts
-    return np.where(missing, means, values)
-
-
-def _aligned(fit: Fit, markers: object, by: str | None) -> tuple[pd.DataFrame, Codes]:
-    """Return the table of markers, and which of its rows each row (n,) has."""
-    if not isinstance(markers, pd.DataFrame):
-        raise InferenceError(
-            f"markers is a {type(markers).__name__}, not a frame.",
-            hint="Give a DataFrame, a column for each marker.",
+            f"The rows of markers do not say which level of {by!r} they are.",
+            hint="Give ids=, their labels.",
         )
-    wanted, index = fit.design.row_index, markers.index
+    wanted, index = design.row_index, table.labels
     if by is not None:
-        block = fit.design.blocks[chosen_blocks(fit, by)[0]]
-        wanted, index = block.levels[block.codes], level_labels(markers.index)
+        block = design.blocks[chosen_blocks(fit, by)[0]]
+        wanted, index = block.levels[block.codes], level_labels(index)
     if index.has_duplicates:
         twice = index[index.duplicated()][0]
         raise InferenceError(f"{twice!r} has more than one row of genotypes.")
@@ -139,7 +160,24 @@ def _aligned(fit: Fit, markers: object, by: str | None) -> tuple[pd.DataFrame, C
         name = wanted[int(np.argmin(places))]
         raise InferenceError(
             f"{name!r} has no genotypes.",
-            hint="The index of markers must be that of the data"
+            hint="The labels of markers must be those of the data"
             + (", or give by= a grouping factor." if by is None else "'s levels."),
         )
-    return markers, places
+    return places
+
+
+def _notes(untested: pd.Index, n_missing: int) -> tuple[str, ...]:
+    notes: list[str] = []
+    if len(untested):
+        names = ", ".join(map(str, untested[:NAMED]))
+        more = ", ..." if len(untested) > NAMED else ""
+        notes.append(
+            f"{len(untested)} marker{'s are' if len(untested) > 1 else ' is'} constant "
+            f"or a combination of the columns of X: {names}{more}."
+        )
+    if n_missing:
+        notes.append(
+            f"{n_missing} missing genotype{'s count' if n_missing > 1 else ' counts'} "
+            "as the mean of the marker."
+        )
+    return tuple(notes)

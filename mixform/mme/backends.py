@@ -32,7 +32,8 @@ def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
     Parameters
     ----------
     blocks : the random terms
-    backend : "dense", "sparse", or "auto" to choose by the number of random effects
+    backend : "dense", "sparse", or "auto" to choose by the number of random effects;
+        blocks with a loading are solved densely
 
     Raises
     ------
@@ -45,7 +46,9 @@ def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
             f"Unknown backend {backend!r}.", hint=suggest(backend, BACKENDS, "Backends")
         )
     q = sum(block.m * block.k for block in blocks)
-    if backend == "dense" or q == 0 or (backend == "auto" and q <= DENSE_LIMIT):
+    loaded = any(block.loading is not None for block in blocks)
+    few = q == 0 or (backend == "auto" and q <= DENSE_LIMIT)
+    if backend == "dense" or few or loaded:
         require_memory(DenseEquations.bytes_for(q), f"{q} random effects (dense)")
         return DenseEquations(blocks)
     # numba takes longer to load than a small model takes to fit.

@@ -116,13 +116,15 @@ class DenseEquations:
         if self.full is not None:
             return self.full.T @ W
         out = np.empty((self.q, W.shape[1]))
-        for j, block in enumerate(self.blocks):
+        for result, block in zip(self._split(out), self.blocks, strict=True):
+            sums = np.empty((block.n_levels, block.k, W.shape[1]))
             for c in range(block.k):
                 weighted = W * block.design[:, [c]]
                 for column in range(W.shape[1]):
-                    out[self.starts[j] + c : self.starts[j + 1] : block.k, column] = (
-                        np.bincount(block.codes, weighted[:, column], block.m)
+                    sums[:, c, column] = np.bincount(
+                        block.codes, weighted[:, column], block.n_levels
                     )
+            result[:] = block.at_factors(sums).reshape(result.shape)
         return out
 
     def ZtZ_dot(self, H: Matrix) -> Matrix:
@@ -247,22 +249,29 @@ class DenseFactor:
             here = slice(equations.starts[j], equations.starts[j + 1])
             shape = (block.m, block.k, block.m, block.k)
             own = inverse[here, here].reshape(shape)
-            levels = np.arange(block.m)
-            stacks.append(own[levels, :, levels, :])
+            if block.loading is None:
+                levels = np.arange(block.m)
+                stacks.append(own[levels, :, levels, :])
+            else:
+                half = block.at_levels(own)  # (n_levels, k, m, k)
+                stacks.append(np.einsum("lafb,lf->lab", half, block.loading))
         return tuple(stacks)
 
     def crossed_blocks(self, codes: Sequence[AnyArray]) -> Stack:
         """Return (N, K, K) entries of M^-1 for N rows' levels, one in each block."""
-        equations = self._equations
+        equations, inverse = self._equations, self._inverse()
+        for block, start in _last_first(equations):
+            inverse = _between_levels(inverse, block, start)
+        sizes = [block.n_levels * block.k for block in equations.blocks]
         places = np.column_stack(
             [
                 start + code[:, None] * block.k + np.arange(block.k)
                 for start, block, code in zip(
-                    equations.starts, equations.blocks, codes, strict=False
+                    np.cumsum([0, *sizes]), equations.blocks, codes, strict=False
                 )
             ]
         )
-        return self._inverse()[places[:, :, None], places[:, None, :]]
+        return inverse[places[:, :, None], places[:, None, :]]
 
     def row_blocks(self, groups: Sequence[AnyArray]) -> list[Stack]:
         """Return blocks (N, v, v) of Z Lambda M^-1 Lambda'Z', Z full, rows (N, v)."""
@@ -278,10 +287,14 @@ class DenseFactor:
         if equations.full is not None:
             ZLambda = equations.times_Lambda(equations.full, self._T)
             return np.einsum("iq,iq->i", ZLambda @ inverse, ZLambda)
+        for block, start in _last_first(equations):
+            inverse = _between_levels(inverse, block, start)
         rows = [b.design @ t for b, t in zip(equations.blocks, self._T, strict=True)]
+        sizes = [block.n_levels * block.k for block in equations.blocks]
+        starts = np.cumsum([0, *sizes])
         places = [
             start + block.codes[:, None] * block.k + np.arange(block.k)
-            for start, block in zip(equations.starts, equations.blocks, strict=False)
+            for start, block in zip(starts, equations.blocks, strict=False)
         ]
         out = np.zeros(len(rows[0]) if rows else 0)
         for left, here in zip(rows, places, strict=True):
@@ -291,13 +304,45 @@ class DenseFactor:
         return out
 
 
+def _last_first(equations: DenseEquations) -> list[tuple[ZBlock, int]]:
+    pairs = zip(equations.blocks, equations.starts, strict=False)
+    return list(pairs)[::-1]
+
+
+def _between_levels(inverse: Matrix, block: ZBlock, start: int) -> Matrix:
+    """Return M^-1 with the levels of a block in the place of its factors."""
+    if block.loading is None:
+        return inverse
+    end = start + block.q
+    for _ in range(2):  # rows, then columns: M^-1 is symmetric
+        part = inverse[start:end].reshape(block.m, -1)
+        levels = block.at_levels(part).reshape(-1, inverse.shape[1])
+        inverse = np.concatenate([inverse[:start], levels, inverse[end:]]).T
+    return inverse
+
+
 def _pair_products(row: ZBlock, column: ZBlock) -> Matrix:
-    """Return Z_i' Z_j, (m_i k_i, m_j k_j), by counting pairs of levels."""
+    """Return Z_i' Z_j, (q_i, q_j)."""
+    products = _level_products(row, column)
+    if row.loading is None and column.loading is None:
+        return products.reshape(row.q, column.q)
+    left = row.at_factors(products).reshape(row.q, column.n_levels, column.k)
+    right = column.at_factors(np.ascontiguousarray(left.transpose(1, 2, 0)))
+    return right.reshape(column.q, row.q).T
+
+
+def _level_products(row: ZBlock, column: ZBlock) -> AnyArray:
+    """Return Z_i' Z_j without loadings, by counting pairs of levels.
+
+    Returns
+    -------
+    (n_levels_i, k_i, n_levels_j, k_j)
+    """
     same = row is column
-    cells = row.codes if same else row.codes * column.m + column.codes
-    n_cells = row.m if same else row.m * column.m
-    out = np.zeros((row.m, row.k, column.m, column.k))
-    levels = np.arange(row.m)
+    cells = row.codes if same else row.codes * column.n_levels + column.codes
+    n_cells = row.n_levels if same else row.n_levels * column.n_levels
+    out = np.zeros((row.n_levels, row.k, column.n_levels, column.k))
+    levels = np.arange(row.n_levels)
     for a in range(row.k):
         for c in range(column.k):
             products = row.design[:, a] * column.design[:, c]
@@ -305,5 +350,5 @@ def _pair_products(row: ZBlock, column: ZBlock) -> Matrix:
             if same:
                 out[levels, a, levels, c] = sums
             else:
-                out[:, a, :, c] = sums.reshape(row.m, column.m)
-    return out.reshape(row.m * row.k, column.m * column.k)
+                out[:, a, :, c] = sums.reshape(row.n_levels, column.n_levels)
+    return out

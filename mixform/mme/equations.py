@@ -28,16 +28,21 @@ class ZBlock:
 
     Attributes
     ----------
-    codes : (n,) level of each row, 0 to m - 1; every row has one
+    codes : (n,) level of each row, 0 to n_levels - 1; every row has one
     design : (n, k) coefficients' covariates, times the square root of the row's weight
-    m : number of levels; those without rows are allowed
+    m : number of levels, those without rows allowed; with a loading, of factors
     precision : (m, m) sparse symmetric A^-1 of related levels; None where unrelated
+    loading : (n_levels, m) F of levels with covariance F F', which b = (F (x) I_k) u
+        makes of m independent factors: those stand in Z's columns, where row i holds
+        ``F[codes[i]] (x) design[i]``. Needs the dense backend. None where the factors
+        are the levels
     """
 
     codes: AnyArray
     design: Matrix
     m: int
     precision: Any = None
+    loading: Matrix | None = None
 
     def __post_init__(self) -> None:
         codes = np.ascontiguousarray(self.codes, dtype=np.int32)
@@ -49,10 +54,14 @@ class ZBlock:
                 f"Codes {codes.shape} and design {design.shape} do not have the same "
                 "rows."
             )
-        if codes.size and not 0 <= codes.min() <= codes.max() < self.m:
+        if self.loading is not None and self.loading.shape[1] != self.m:
+            raise ValueError(
+                f"The loading is {self.loading.shape}, but there are {self.m} factors."
+            )
+        if codes.size and not 0 <= codes.min() <= codes.max() < self.n_levels:
             raise ValueError(
                 f"Codes range from {codes.min()} to {codes.max()}, not within 0 to "
-                f"{self.m - 1}."
+                f"{self.n_levels - 1}."
             )
         if self.precision is not None and self.precision.shape != (self.m, self.m):
             raise ValueError(
@@ -69,6 +78,25 @@ class ZBlock:
     def q(self) -> int:
         """Number of columns of Z."""
         return self.m * self.k
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels of the grouping factor."""
+        return self.m if self.loading is None else len(self.loading)
+
+    def at_levels(self, part: AnyArray) -> AnyArray:
+        """Return an array (n_levels, ...) of levels from one (m, ...) of factors."""
+        if self.loading is None:
+            return part
+        flat = self.loading @ part.reshape(self.m, -1)
+        return flat.reshape(self.n_levels, *part.shape[1:])
+
+    def at_factors(self, part: AnyArray) -> AnyArray:
+        """Return the adjoint of `at_levels`: (m, ...) from (n_levels, ...)."""
+        if self.loading is None:
+            return part
+        flat = self.loading.T @ part.reshape(self.n_levels, -1)
+        return flat.reshape(self.m, *part.shape[1:])
 
 
 class Factor(Protocol):
@@ -91,7 +119,10 @@ class Factor(Protocol):
         ...
 
     def inverse_blocks(self) -> tuple[Stack, ...]:
-        """Return for each block (m, k, k): its levels' diagonal blocks of M^-1."""
+        """Return for each block (n_levels, k, k): its levels' diagonal blocks of M^-1.
+
+        With a loading, of (F (x) I_k) M^-1 (F (x) I_k)'.
+        """
         ...
 
     def crossed_blocks(self, codes: Sequence[AnyArray]) -> Stack:

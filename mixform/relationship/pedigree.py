@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array, csc_array
+from scipy.sparse import csc_array, csr_array
 
 from mixform._typing import Codes, Matrix, Vector
 from mixform.design.frame import Table
 from mixform.design.random import level_labels
 from mixform.errors import DesignError, suggest
 from mixform.relationship import sweeps
+from mixform.relationship.inbreeding import inbreeding
+from mixform.relationship.sweeps import WIDTH
 
 #: Members from which compiled loops are worth loading.
 COMPILE_FROM = 500
-#: Members of one sex whose relationships are found in one pass.
-AT_A_TIME = 16
 #: Names of an unknown parent, besides missing values.
 UNKNOWN = {"0", "", "NA", "NaN", "nan", "None", "."}
 COLUMNS = ("animal", "sire", "dam")
@@ -51,7 +50,7 @@ class Pedigree:
     Henderson (1976, Biometrics 32, 69): A^-1 by rules. Quaas (1976, Biometrics 32, 949)
     and Meuwissen and Luo (1992, Genet. Sel. Evol. 24, 305): A = T D T' with inbreeding.
     Colleau (2002, Genet. Sel. Evol. 34, 409): products with A by passes over the
-    pedigree, which give the relationships of all mates of a sire at once.
+    pedigree, which give the relationships of all mates of some sires at once.
 
     Examples
     --------
@@ -82,7 +81,9 @@ class Pedigree:
         self.labels: pd.Index = pd.Index(labels[order], dtype=object)
         self.sire: Codes = place[parents[order, 0]]
         self.dam: Codes = place[parents[order, 1]]
-        self._F, self._d = self._inbreeding(np.bincount(generation))
+        self._F, self._d = inbreeding(
+            self.sire, self.dam, np.bincount(generation), self._loop("relate")
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,22 +113,22 @@ class Pedigree:
     def A_inverse(self) -> csc_array:
         """Return A^-1, (m, m) sparse, members in the order of `labels`.
 
-        Henderson's rules: each member adds a a' / d, a one at the member and -1/2 at
-        its known parents.
+        A^-1 = S'D^-1 S with S = T^-1, a one at each member and -1/2 at its known
+        parents: Henderson's rules as a product.
         """
         m = len(self)
-        who = np.arange(m)
-        members = np.stack([who, self.sire, self.dam])
-        share = np.array([1.0, -0.5, -0.5])
-        rows, columns, values = [], [], []
-        for a in range(3):
-            for b in range(3):
-                known = (members[a] >= 0) & (members[b] >= 0)
-                rows.append(members[a][known])
-                columns.append(members[b][known])
-                values.append(share[a] * share[b] / self._d[known])
-        entries = (np.concatenate(rows), np.concatenate(columns))
-        return coo_array((np.concatenate(values), entries), shape=(m, m)).tocsc()
+        parents = np.column_stack([np.arange(m), self.sire, self.dam])
+        known = parents >= 0
+        ends = np.append(0, np.cumsum(known.sum(axis=1))).astype(np.int32)
+        columns = parents[known].astype(np.int32)
+        shares = np.broadcast_to([1.0, -0.5, -0.5], parents.shape)[known]
+        weighted = shares / np.repeat(self._d, np.diff(ends))
+        S = csr_array((shares, columns, ends), shape=(m, m))
+        D_inverse_S = csr_array((weighted, columns, ends), shape=(m, m))
+        product = cast("Any", S.T.tocsr() @ D_inverse_S)
+        product.sort_indices()
+        entries = (product.data, product.indices, product.indptr)
+        return csc_array(entries, shape=(m, m))  # it is symmetric
 
     def A(self, animals: Sequence[object] | None = None) -> pd.DataFrame:
         """Return columns of the relationship matrix A, (m, c); all if None.
@@ -140,6 +141,31 @@ class Pedigree:
         DesignError : an animal is not in the pedigree
         """
         wanted = self.labels if animals is None else level_labels(pd.Index(animals))
+        place = self._places(wanted)
+        columns = np.zeros((len(self), len(wanted)))
+        columns[place, np.arange(len(wanted))] = 1.0
+        return pd.DataFrame(self.times_A(columns), index=self.labels, columns=wanted)
+
+    def A_among(self, animals: object) -> Matrix:
+        """Return A between some members, (c, c), passing over their ancestors only.
+
+        Raises
+        ------
+        DesignError : an animal is not in the pedigree
+        """
+        place = self._places(level_labels(pd.Index(cast("Any", animals))))
+        relate = self._loop("relate")
+        out = np.empty((len(place), len(place)))
+        x = np.empty((len(self), WIDTH))
+        for first in range(0, len(place), WIDTH):
+            batch = place[first : first + WIDTH]
+            needed = np.zeros(len(self), dtype=np.bool_)
+            needed[place] = True
+            relate(self.sire, self.dam, self._d, batch, needed, x)
+            out[:, first : first + len(batch)] = x[place, : len(batch)]
+        return (out + out.T) / 2.0
+
+    def _places(self, wanted: pd.Index) -> Codes:
         place = self.labels.get_indexer(wanted)
         if np.any(place < 0):
             name = wanted[int(np.argmin(place))]
@@ -147,9 +173,7 @@ class Pedigree:
                 f"{name!r} is not in the pedigree.",
                 hint=suggest(str(name), self.labels, "Members"),
             )
-        columns = np.zeros((len(self), len(wanted)))
-        columns[place, np.arange(len(wanted))] = 1.0
-        return pd.DataFrame(self.times_A(columns), index=self.labels, columns=wanted)
+        return place
 
     def times_A(self, x: Matrix) -> Matrix:
         """Return A x for x (m, c)."""
@@ -164,34 +188,6 @@ class Pedigree:
         out = np.sqrt(self._d)[:, None] * x
         self._loop("down")(self.sire, self.dam, out)
         return out
-
-    def _inbreeding(self, sizes: Codes) -> tuple[Vector, Vector]:
-        """Return F (m,) and within-family variances d (m,), generation by generation.
-
-        F is half the relationship of the parents; d = 1 - (1 + F_sire)/4 -
-        (1 + F_dam)/4, a term for each known parent.
-        """
-        relate = self._loop("relate")
-        F, d = np.zeros(len(self) + 1), np.ones(len(self))
-        F[-1] = -1.0  # of an unknown parent: no share
-        ends = np.cumsum(sizes)
-        for start, end in pairwise(ends.tolist()):
-            sire, dam = self.sire[start:end], self.dam[start:end]
-            d[start:end] -= (2.0 + F[sire] + F[dam]) / 4.0
-            bred = start + np.flatnonzero((sire >= 0) & (dam >= 0))
-            one, other = self.sire[bred], self.dam[bred]
-            if len(np.unique(other)) < len(np.unique(one)):
-                one, other = other, one
-            chosen, which = np.unique(one, return_inverse=True)
-            for first in range(0, len(chosen), AT_A_TIME):
-                here = (which >= first) & (which < first + AT_A_TIME)
-                needed = np.zeros(start, dtype=np.bool_)
-                needed[other[here]] = True
-                x = np.zeros((start, min(AT_A_TIME, len(chosen) - first)))
-                batch = chosen[first : first + AT_A_TIME]
-                relate(self.sire, self.dam, d, batch, needed, x)
-                F[bred[here]] = 0.5 * x[other[here], which[here] - first]
-        return F[:-1], d
 
     def _loop(self, name: str) -> Callable[..., Any]:
         if len(self.labels) < COMPILE_FROM:
@@ -224,40 +220,48 @@ def _columns(animal: object, sire: object, dam: object) -> tuple[Any, Any, Any]:
     return columns[0], columns[1], columns[2]
 
 
-def _labels(column: object) -> np.ndarray:
-    """Return labels as strings (N,), None where unknown."""
+def _labels(column: object) -> tuple[Codes, pd.Index]:
+    """Return codes (N,) of distinct labels, and those as strings; -1 where unknown."""
     series = pd.Series(column).reset_index(drop=True)  # type: ignore[arg-type]
     codes, values = pd.factorize(series)
-    labels = level_labels(pd.Index(values)).to_numpy(dtype=object)
-    known: list[object] = [None if x in UNKNOWN else x for x in labels]
+    # 1 and 1.0 print alike and are one label.
+    same, labels = pd.factorize(level_labels(pd.Index(values)).to_numpy(dtype=object))
+    unknown = np.array([label in UNKNOWN for label in labels], dtype=np.bool_)
+    place = np.where(unknown, -1, np.cumsum(~unknown) - 1)
     # Code -1, a missing value, reads the last entry.
-    return np.array([*known, None], dtype=object)[codes]
+    return np.append(place[same], -1)[codes], pd.Index(labels[~unknown], dtype=object)
 
 
 def _positions(
-    animal: np.ndarray, sire: np.ndarray, dam: np.ndarray
+    animal: tuple[Codes, pd.Index],
+    sire: tuple[Codes, pd.Index],
+    dam: tuple[Codes, pd.Index],
 ) -> tuple[pd.Index, Codes]:
     """Return all members, and positions of their parents (m, 2), -1 if unknown."""
-    if any(label is None for label in animal):
-        row = next(i for i, label in enumerate(animal) if label is None)
+    codes, own = animal
+    if np.any(codes < 0):
         raise DesignError(
-            f"Row {row + 1} of the pedigree has no animal.",
+            f"Row {int(np.argmax(codes < 0)) + 1} of the pedigree has no animal.",
             hint="0, empty and missing values stand for unknown parents only.",
         )
-    own = pd.Index(animal, dtype=object)
-    if own.has_duplicates:
-        twice = own[own.duplicated()].unique()
+    if len(own) < len(codes):
         raise DesignError(
-            f"{_listed(twice)} more than one row in the pedigree.",
+            f"{_listed(own[np.bincount(codes) > 1])} more than one row in the "
+            "pedigree.",
             hint="Keep one row for each animal.",
         )
-    both = pd.Index(np.concatenate([sire, dam]), dtype=object).dropna().unique()
-    labels = both[~both.isin(own)].append(own)
-    parents = np.full((len(labels), 2), -1, dtype=np.int64)
-    first = len(labels) - len(own)
-    for c, column in enumerate((sire, dam)):
-        parents[first:, c] = labels.get_indexer(pd.Index(column, dtype=object))
-    return labels, parents
+    # Codes count labels as they appear: those of distinct animals are their rows.
+    places = [own.get_indexer(labels) for _, labels in (sire, dam)]
+    absent = [
+        labels[place < 0]
+        for place, (_, labels) in zip(places, (sire, dam), strict=True)
+    ]
+    founders = absent[0].append(absent[1][~absent[1].isin(absent[0])])
+    parents = np.full((len(founders) + len(own), 2), -1, dtype=np.int64)
+    for c, (place, (codes, labels)) in enumerate(zip(places, (sire, dam), strict=True)):
+        found = np.where(place < 0, founders.get_indexer(labels), place + len(founders))
+        parents[len(founders) :, c] = np.append(found, -1)[codes]
+    return founders.append(own), parents
 
 
 def _listed(names: pd.Index) -> str:
@@ -266,8 +270,9 @@ def _listed(names: pd.Index) -> str:
 
 
 def _require_sexes(labels: pd.Index, parents: Codes) -> None:
-    sires, dams = (column[column >= 0] for column in parents.T)
-    mixed = labels[np.intersect1d(sires, dams)]
+    used = np.zeros((2, len(labels) + 1), dtype=np.bool_)  # the last of unknown ones
+    used[0, parents[:, 0]] = used[1, parents[:, 1]] = True
+    mixed = labels[used[0, :-1] & used[1, :-1]]
     if len(mixed):
         shown = ", ".join(map(repr, mixed[:5])) + (", ..." if len(mixed) > 5 else "")
         raise DesignError(

@@ -13,20 +13,22 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.sparse import csc_array, issparse
 from scipy.sparse.linalg import splu, spsolve_triangular
 
 from mixform._typing import Matrix, Vector
 from mixform.design.random import Relation, level_labels
 from mixform.errors import DesignError
+from mixform.relationship.covariance import Covariance, covariance_relation
 from mixform.relationship.genomic import Genomic
+from mixform.relationship.labelled import (
+    checked_labels,
+    require_symmetric,
+    square_matrix,
+)
 from mixform.relationship.pedigree import Pedigree
+from mixform.relationship.single_step import SingleStep
 
-#: Asymmetry, relative to the largest entry, that counts as rounding.
-SYMMETRIC = 1e-8
-#: Eigenvalue, relative to the largest, from which a covariance counts as definite.
-DEFINITE = 1e-10
 #: Columns of the inverse of a precision that are solved for at a time.
 AT_A_TIME = 256
 
@@ -50,6 +52,10 @@ class PedigreeRelation:
         return self.pedigree.A_inverse()
 
     @property
+    def loading(self) -> None:
+        return None
+
+    @property
     def logdet(self) -> float:
         return self.pedigree.logdet
 
@@ -62,44 +68,6 @@ class PedigreeRelation:
 
     def half(self, x: Matrix) -> Matrix:
         return self.pedigree.times_root(x)
-
-
-@dataclass(frozen=True, eq=False)
-class CovarianceRelation:
-    """A positive definite covariance K = L L', dense.
-
-    Attributes
-    ----------
-    labels : members; K : (m, m); L : (m, m) lower triangular
-    """
-
-    labels: pd.Index
-    K: Matrix
-    L: Matrix
-
-    @property
-    def description(self) -> str:
-        return f"covariance of {len(self.K)} members"
-
-    @cached_property
-    def precision(self) -> csc_array:
-        lower, _ = dpotri(self.L, lower=1)
-        lower = np.tril(lower)
-        return csc_array(lower + np.tril(lower, -1).T)
-
-    @property
-    def logdet(self) -> float:
-        return 2.0 * float(np.log(self.L.diagonal()).sum())
-
-    @property
-    def diagonal(self) -> Vector:
-        return self.K.diagonal()
-
-    def times(self, x: Matrix) -> Matrix:
-        return self.K @ x
-
-    def half(self, x: Matrix) -> Matrix:
-        return self.L @ x
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +89,10 @@ class Precision:
     @property
     def description(self) -> str:
         return f"precision of {len(self.labels)} members"
+
+    @property
+    def loading(self) -> None:
+        return None
 
     @property
     def logdet(self) -> float:
@@ -172,11 +144,11 @@ def precision(K_inverse: object, labels: object = None) -> Precision:
     if issparse(K_inverse):
         Q = csc_array(cast("Any", K_inverse), dtype=np.float64)
         names = None if labels is None else level_labels(pd.Index(cast("Any", labels)))
-        names = _checked_labels(names, cast("Any", Q).shape)
+        names = checked_labels(names, cast("Any", Q).shape)
     else:
-        values, names = _square(K_inverse, labels, "precision")
+        values, names = square_matrix(K_inverse, labels, "precision")
         Q = csc_array(values)
-    _require_symmetric(Q, names, "precision")
+    require_symmetric(Q, names, "precision")
     options = {"SymmetricMode": True}
     try:
         lu = splu(Q, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
@@ -196,7 +168,7 @@ def resolve_relationship(given: object) -> dict[str, Relation]:
     Parameters
     ----------
     given : grouping column -> `Pedigree`, frame with animal, sire and dam, covariance
-        (frame with labels, or `Genomic`), `Precision`
+        (frame with labels, or `Genomic`), `Precision`, `Covariance`, `SingleStep`
 
     Raises
     ------
@@ -221,7 +193,7 @@ def resolve_relationship(given: object) -> dict[str, Relation]:
 def _relation(name: str, value: object) -> Relation:
     if isinstance(value, Pedigree):
         return PedigreeRelation(value)
-    if isinstance(value, Precision):
+    if isinstance(value, Precision | Covariance | SingleStep):
         return value
     if isinstance(value, Genomic):
         return covariance_relation(value.K)
@@ -234,89 +206,5 @@ def _relation(name: str, value: object) -> Relation:
     raise DesignError(
         f"The relationship of {name!r} is a {type(value).__name__}.",
         hint="Give a Pedigree, a table of animal, sire and dam, a covariance as a "
-        "frame with labels, mf.genomic(...) or mf.precision(...).",
-    )
-
-
-def covariance_relation(K: pd.DataFrame) -> CovarianceRelation:
-    """Check a covariance of labelled members, and factor it.
-
-    Raises
-    ------
-    DesignError : asymmetric, indefinite or singular; named or with the eigenvalue
-    """
-    values, labels = _square(K, None, "covariance")
-    _require_symmetric(csc_array(values), labels, "covariance")
-    values = (values + values.T) / 2.0
-    lower, info = dpotrf(values, lower=1, clean=1)
-    pivots = lower.diagonal()
-    if info == 0 and float(pivots.min()) ** 2 > DEFINITE * float(pivots.max()) ** 2:
-        return CovarianceRelation(labels, values, lower)
-    eigenvalues = np.linalg.eigvalsh(values)
-    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
-    if smallest < -SYMMETRIC * abs(largest):
-        raise DesignError(
-            f"The covariance is indefinite: its smallest eigenvalue is {smallest:.4g}.",
-            hint="A covariance has no negative eigenvalue; check how it was computed.",
-        )
-    rank = int(np.sum(eigenvalues > DEFINITE * largest))
-    raise DesignError(
-        f"The covariance is singular: its rank is {rank}, with {len(values)} members.",
-        hint="Blend it, for example 0.99 K + 0.01 I; centred markers always give a "
-        "singular matrix.",
-    )
-
-
-def _square(matrix: object, labels: object, what: str) -> tuple[Matrix, pd.Index]:
-    """Return a dense square matrix and its labels, columns in the order of rows."""
-    names = None if labels is None else level_labels(pd.Index(cast("Any", labels)))
-    if isinstance(matrix, pd.DataFrame):
-        rows, columns = level_labels(matrix.index), level_labels(matrix.columns)
-        if names is None:
-            names = rows
-            places = columns.get_indexer(rows) if columns.is_unique else None
-            if places is None or len(rows) != len(columns) or np.any(places < 0):
-                raise DesignError(
-                    f"The rows and columns of the {what} do not have the same labels.",
-                    hint="Give index and columns the names of the members.",
-                )
-            matrix = matrix.iloc[:, places]
-    try:
-        values = np.array(matrix, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DesignError(f"The {what} is not numeric.") from None
-    names = _checked_labels(names, values.shape)
-    if not np.all(np.isfinite(values)):
-        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        raise DesignError(f"The {what} of {names[row]!r} has missing values.")
-    return values, names
-
-
-def _checked_labels(names: pd.Index | None, shape: tuple[int, ...]) -> pd.Index:
-    if len(shape) != 2 or shape[0] != shape[1]:
-        raise DesignError(f"A relationship of shape {shape} is not square.")
-    if names is None:
-        raise DesignError(
-            "The relationship has no labels.",
-            hint="Give labels=, or a frame with the members as index and columns.",
-        )
-    if len(names) != shape[0]:
-        raise DesignError(f"{len(names)} labels for {shape[0]} members.")
-    if names.has_duplicates:
-        twice = names[names.duplicated()][0]
-        raise DesignError(f"{twice!r} is a label of two members.")
-    return names
-
-
-def _require_symmetric(Q: csc_array, labels: pd.Index, what: str) -> None:
-    apart = cast("Any", abs(Q - Q.T)).tocoo()
-    largest = float(abs(Q).max()) if Q.nnz else 0.0
-    if apart.nnz == 0 or float(apart.data.max()) <= SYMMETRIC * largest:
-        return
-    at = int(np.argmax(apart.data))
-    row, column = labels[int(apart.row[at])], labels[int(apart.col[at])]
-    raise DesignError(
-        f"The {what} is not symmetric: entries of {row!r} and {column!r} differ by "
-        f"{float(apart.data[at]):.4g}.",
-        hint="Check how it was computed.",
+        "frame with labels, mf.genomic(...), mf.precision(...) or mf.loading(...).",
     )

@@ -10,40 +10,57 @@ from typing import Any
 
 import numpy as np
 
-from mixform._typing import Codes, Mask, Vector
+from mixform._typing import AnyArray, Codes, Mask, Vector
+
+#: Members whose relationships are found in one pass; a constant, so that the compiled
+#: loops over them become vector instructions.
+WIDTH = 16
 
 
 def relate(  # noqa: C901 - two passes, compiled as one
-    sire: Codes, dam: Codes, d: Vector, chosen: Codes, needed: Mask, x: Any
+    sire: AnyArray, dam: AnyArray, d: Vector, chosen: Codes, needed: Mask, x: Any
 ) -> None:
-    """Put relationships A[i, chosen] into x (m, c) for needed i and their ancestors.
+    """Put relationships A[i, chosen] into x (m, WIDTH) for needed i and ancestors.
 
-    A = T D T' applied to unit vectors: up the pedigree from the chosen members, times
-    D, and down again, through ancestors only. x is zero and needed (m,) is false, but
-    for the members asked for, at the start; needed then holds their ancestors as well.
+    A = T D T' applied to unit vectors: up the pedigree from the chosen members (no more
+    than WIDTH), times D, and down again, through ancestors only. Rows of x count from
+    the start of what they are for; needed (m,) is false, but for the members asked
+    for, at the start, and holds their ancestors as well at the end.
     """
-    m, c = x.shape
-    lineage = np.zeros(m, dtype=np.bool_)
-    for k in range(c):
-        lineage[chosen[k]] = True
-        x[chosen[k], k] = 1.0
-    for i in range(m - 1, -1, -1):
+    lineage = np.zeros(len(needed), dtype=np.bool_)
+    for k in range(len(chosen)):
+        i = chosen[k]
+        if not lineage[i]:
+            lineage[i] = True
+            for j in range(WIDTH):
+                x[i, j] = 0.0
+        x[i, k] = 1.0
+    for i in range(len(needed) - 1, -1, -1):
+        for parent in (sire[i], dam[i]):
+            if parent < 0:
+                continue
+            if needed[i]:
+                needed[parent] = True
+            if lineage[i] and lineage[parent]:
+                for j in range(WIDTH):
+                    x[parent, j] += 0.5 * x[i, j]
+            elif lineage[i]:
+                lineage[parent] = True
+                for j in range(WIDTH):
+                    x[parent, j] = 0.5 * x[i, j]
+    for i in range(len(needed)):
+        if not needed[i]:
+            continue
+        if lineage[i]:
+            for j in range(WIDTH):
+                x[i, j] *= d[i]
+        else:
+            for j in range(WIDTH):
+                x[i, j] = 0.0
         for parent in (sire[i], dam[i]):
             if parent >= 0:
-                needed[parent] |= needed[i]
-                if lineage[i]:
-                    lineage[parent] = True
-                    for k in range(c):  # compiled, a sum of rows would make copies
-                        x[parent, k] += 0.5 * x[i, k]
-    for i in range(m):
-        if lineage[i]:
-            for k in range(c):
-                x[i, k] *= d[i]
-        if needed[i]:
-            for parent in (sire[i], dam[i]):
-                if parent >= 0:
-                    for k in range(c):
-                        x[i, k] += 0.5 * x[parent, k]
+                for j in range(WIDTH):
+                    x[i, j] += 0.5 * x[parent, j]
 
 
 def up(sire: Codes, dam: Codes, x: Any) -> None:

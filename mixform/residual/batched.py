@@ -54,6 +54,6 @@ def sum_by(which: np.ndarray, U: int, blocks: Stack) -> Stack:
     """Return (U, v, v) sums of (N, v, v) by pattern."""
     if U == 1:
         return blocks.sum(axis=0, keepdims=True)
-    out = np.zeros((U, *blocks.shape[1:]))
-    np.add.at(out, which, blocks)
-    return out
+    order = np.argsort(which, kind="stable")
+    firsts = np.searchsorted(which[order], np.arange(U))
+    return np.add.reduceat(blocks[order], firsts, axis=0)

@@ -255,25 +255,34 @@ class Result(Inference):
         self,
         cluster: object = None,
         *,
-        kind: Literal["CR0", "CR2"] = "CR2",
+        kind: Literal["CR0", "CR2", "CR3"] = "CR2",
         progress: bool | None = None,
     ) -> robust.ClusterRobust:
         """Return the cluster-robust covariance of the fixed effects and its tests.
 
         Parameters
         ----------
-        cluster : a grouping factor by name; None for the outermost
+        cluster : a grouping factor or the subject of the residuals by name, or a label
+            for each row; None for the outermost
+        kind : "CR0" sandwich, "CR2" bias-reduced, "CR3" jackknife
         """
         return robust.robust(self._fit, cluster, kind=kind, progress=progress)
 
-    def vcfun(self, expression: str, *, level: float = 0.95) -> vcfun.VarianceFunction:
+    def vcfun(
+        self, expression: str | Mapping[str, str], *, level: float = 0.95
+    ) -> vcfun.VarianceFunction | pd.DataFrame:
         """Estimate a function of variance components, with a delta-method error.
 
         Parameters
         ----------
         expression : of the components by grouping factor, ``Subject[Days]`` where a
-            term has several, and ``residual``: "animal / (animal + residual)"
+            term has several, and ``residual``. ``animal / total()`` is the heritability
+            of an animal model, ``cor(animal, trait=("wwg", "pwg"))`` a genetic
+            correlation, ``var(animal, age=50) / total(age=50)`` the heritability at an
+            age. A mapping from names to expressions gives a frame
         """
+        if isinstance(expression, Mapping):
+            return vcfun.vcfuns(self._fit, expression, level=level)
         return vcfun.vcfun(self._fit, expression, level=level)
 
     def cov_varcorr(self) -> pd.DataFrame:

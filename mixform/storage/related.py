@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,16 @@ import pandas as pd
 from scipy.sparse import csc_array
 
 from mixform._typing import AnyArray
-from mixform.relationship import Pedigree, Precision, precision, resolve_relationship
+from mixform.relationship import (
+    Covariance,
+    Pedigree,
+    Precision,
+    SingleStep,
+    loading,
+    precision,
+    resolve_relationship,
+    single_step,
+)
 from mixform.relationship.relation import PedigreeRelation
 from mixform.storage.archive import Arrays
 
@@ -30,9 +40,18 @@ def describe_relationship(
         elif isinstance(relation, Precision):
             Q = relation.precision
             entry["precision"] = [arrays.add(x) for x in (Q.data, Q.indices, Q.indptr)]
-        else:
-            identity = np.eye(len(relation.labels))
-            entry["covariance"] = arrays.add(relation.times(identity))
+        elif isinstance(relation, SingleStep):
+            entry["genotyped"] = [str(x) for x in relation.labels[relation.genotyped]]
+            entry["sire"] = arrays.add(relation.pedigree.sire)
+            entry["dam"] = arrays.add(relation.pedigree.dam)
+            entry["G"] = arrays.add(relation.G)
+            choices = ("blend", "align", "tau", "omega")
+            entry["choices"] = {name: getattr(relation, name) for name in choices}
+        elif isinstance(relation, Covariance):
+            entry["loading"], entry["zero"] = (
+                arrays.add(relation.loading),
+                relation.zero,
+            )
         out[name] = entry
     return out
 
@@ -49,12 +68,17 @@ def restore_relationship(
         if "sire" in entry:
             known = np.array([*labels, None], dtype=object)  # position -1: unknown
             sire, dam = known[arrays[entry["sire"]]], known[arrays[entry["dam"]]]
-            out[name] = Pedigree(labels, sire, dam, hermaphrodite=True)
+            pedigree = Pedigree(labels, sire, dam, hermaphrodite=True)
+            out[name] = pedigree
+            if "G" in entry:
+                own = entry["genotyped"]
+                G = pd.DataFrame(arrays[entry["G"]], index=own, columns=own)
+                out[name] = single_step(pedigree, G, **entry["choices"])
         elif "precision" in entry:
             data, indices, indptr = (arrays[place] for place in entry["precision"])
             Q = csc_array((data, indices, indptr), shape=(len(labels), len(labels)))
             out[name] = precision(Q, labels)
         else:
-            K = arrays[entry["covariance"]]
-            out[name] = pd.DataFrame(K, index=labels, columns=labels)
+            F = arrays[entry["loading"]]
+            out[name] = replace(loading(F, labels), zero=entry["zero"])
     return out

@@ -297,3 +297,49 @@ class TestUndetermined:
         assert "rho is at the edge of its range" in str(m)
         np.testing.assert_allclose(m.ddf, ordinary.ddf, rtol=1e-6)
         assert np.isnan(m.residual_parameters().loc["rho", "se"])
+
+
+class TestLoadings:
+    """Levels with a singular covariance, beside a residual structure."""
+
+    @pytest.mark.parametrize("group", ["site", "plot"])
+    def test_value_and_gradient_are_those_of_dense_algebra(self, group):
+        data = longitudinal()
+        levels = sorted(data[group].unique())
+        F = np.random.default_rng(3).normal(size=(len(levels), 3))
+        K = pd.DataFrame(F @ F.T, index=levels, columns=levels)
+        m = mf.fit(f"y ~ x + (x | {group})", data, relationship={group: K},
+                   residual="arh1(visit | id)")  # fmt: skip
+        problem = m._fit.evaluation.problem
+        psi = problem.start() + 0.1
+        values = {}
+        for s in (-2, -1, 1, 2):
+            for k, unit in enumerate(np.eye(len(psi))):
+                values[s, k] = self.dense(m, K, psi + s * 1e-3 * unit)
+        expected = [
+            (values[-2, k] - 8 * values[-1, k] + 8 * values[1, k] - values[2, k])
+            / 12e-3
+            for k in range(len(psi))
+        ]
+        here = evaluate(problem, psi)
+        shift = m.criterion - m._fit.evaluation.criterion
+        assert here.criterion + shift == pytest.approx(self.dense(m, K, psi), abs=1e-8)
+        np.testing.assert_allclose(gradient(here, psi), expected, atol=2e-7)
+
+    def dense(self, m, K, psi):
+        fit = m._fit
+        problem, design, n = fit.evaluation.problem, fit.design, fit.n
+        half = problem.rows.model.at(psi[problem.n_theta :]).color(np.eye(n))
+        V = half @ half.T
+        (block,), (T,), (C,) = design.blocks, problem.factors(psi), problem.Z_scales
+        Sigma = np.linalg.solve(C, T)
+        Sigma = Sigma @ Sigma.T
+        rows = block.codes
+        V += K.to_numpy()[np.ix_(rows, rows)] * (block.design @ Sigma @ block.design.T)
+        X, y = design.fixed.X, design.y
+        ViX = np.linalg.solve(V, X)
+        e = y - X @ np.linalg.solve(X.T @ ViX, ViX.T @ y)
+        df = n - X.shape[1]
+        sigma2 = e @ np.linalg.solve(V, e) / df
+        value = np.linalg.slogdet(V)[1] + df * (1.0 + np.log(2.0 * np.pi * sigma2))
+        return value + np.linalg.slogdet(X.T @ ViX)[1]

@@ -26,6 +26,8 @@ CHANGES = {
     ("y ~ x + (1|a/b)", ". - (1|a/b)"): "y ~ x",
     ("y ~ x", ". + cs(0 + t | g)"): "y ~ x + cs(0 + t | g)",
     ("y ~ x + cs(0+t|g)", ". - cs(0 + t|g)"): "y ~ x",
+    ("y ~ x + (1|g)", ". + iid(1|g)"): "y ~ x + (1|g) + iid(1|g)",
+    ("y ~ x + (1|g) + iid(1|g)", ". - (1|g)"): "y ~ x + iid(1|g)",
     ("y ~ x", "log(y) ~ ."): "log(y) ~ x",
     ("y ~ x + (1|g)", "log(.) ~ . - x"): "log(y) ~ 1 + (1|g)",
     ("sqrt(y) ~ x", ". + z"): "sqrt(y) ~ x + z",

@@ -2,8 +2,9 @@
 #
 #   Rscript make_data.R [output directory]
 #
-# Sources: lmerTest (carrots, ham, TVbo), nlme (Assay, BodyWeight, Pixel, RatPupWeight),
-# MASS (nlschools, petrol), and simulations (sim_*) with seeds. README.md cites them.
+# Sources: lmerTest (carrots, ham, TVbo), nlme (Assay, BodyWeight, Ovary, Pixel,
+# RatPupWeight, Wheat2), MASS (nlschools, petrol), and simulations (sim_*) with seeds.
+# README.md cites them. fev.csv was typed in, see README.md.
 
 out <- commandArgs(TRUE)
 here <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE)))
@@ -105,3 +106,44 @@ d$dose <- as.integer(factor(d$a)) - 1L
 d$y <- round(10 + c(0, 1, 2.5)[factor(d$a)] + (d$b == "b2") - 0.5 * (d$c == "c2") +
   0.8 * (d$a == "a2" & d$b == "b2") + rnorm(6, 0, 1.5)[d$block] + rnorm(nrow(d)), 3)
 put(d, "sim_factorial")
+
+# Repeated measures and coordinates, for residual_structures.R. Ovary: `order` numbers
+# the days of a mare. Wheat2: plots of one field.
+ovary <- as.data.frame(get_data("Ovary", "nlme"))
+ovary <- ovary[order(as.integer(as.character(ovary$Mare)), ovary$Time), ]
+ovary$order <- ave(ovary$Time, as.character(ovary$Mare), FUN = seq_along)
+put(ovary[c("Mare", "order", "Time", "follicles")], "Ovary")
+put(get_data("Wheat2", "nlme"), "Wheat2")
+
+# Sixty patients of two arms, five visits at irregular times, about one in six missing;
+# SD grows with the visit and is larger for men; w is the number of readings averaged.
+seed(107)
+d <- expand.grid(visit = 1:5, id = 1:60)
+d$arm <- ifelse(d$id %% 2 == 0, "active", "control")
+d$sex <- rep(ifelse(runif(60) < 0.5, "F", "M"), each = 5)
+d$x <- rep(round(rnorm(60), 2), each = 5)
+d$v <- paste0("v", d$visit)
+d$time <- round(2 * (d$visit - 1) + runif(300, 0, 1.2), 1)
+d$w <- sample(1:4, 300, TRUE)
+own <- rep(rnorm(60, 0, 2), each = 5)
+e <- as.vector(replicate(60, arima.sim(list(ar = 0.6), 5)))
+d$y <- round(20 + 0.8 * d$visit + 1.5 * (d$arm == "active") * d$visit / 5 + d$x + own +
+  (1 + 0.35 * d$visit) * ifelse(d$sex == "M", 1.5, 1) * e + rnorm(300, 0, 0.8), 2)
+d <- d[runif(300) > 0.17, ]
+d$id <- sprintf("p%02d", d$id)
+put(d[c("id", "arm", "sex", "x", "visit", "v", "time", "w", "y")], "sim_visits")
+
+# Four blocks of 6 x 5 plots, not quite on a grid; three treatments.
+seed(108)
+d <- expand.grid(east = 1:6, north = 1:5, block = 1:4)
+far <- function(p) as.matrix(dist(p))
+e <- unlist(lapply(1:4, function(b) {
+  p <- as.matrix(d[d$block == b, 1:2])
+  crossprod(chol(4 * exp(-far(p) / 2) + 0.8 * diag(30)), rnorm(30))
+}))
+d$east <- round(d$east + runif(120, -0.2, 0.2), 2)
+d$north <- round(d$north + runif(120, -0.2, 0.2), 2)
+d$trt <- sample(rep(c("a", "b", "c"), 40))
+d$y <- round(50 + 2 * (d$trt == "b") - (d$trt == "c") + e, 2)
+d$block <- paste0("b", d$block)
+put(d[c("block", "east", "north", "trt", "y")], "sim_field")

@@ -55,7 +55,6 @@ def test_inbreeding_inverse_and_columns_are_those_of_the_tabular_method(
     seed, compiled, monkeypatch
 ):
     monkeypatch.setattr(pedigree, "COMPILE_FROM", 0 if compiled else 10**9)
-    monkeypatch.setattr(pedigree, "AT_A_TIME", 3)
     family = Pedigree(random_pedigree(seed))
     A = tabular(family.sire, family.dam)
     np.testing.assert_allclose(family.diagonal, np.diag(A), atol=1e-12)

@@ -297,8 +297,6 @@ def test_summary_counts_members_and_records():
 
 def test_what_takes_levels_as_independent_is_refused():
     m = fitted("animal")
-    with pytest.raises(InferenceError, match="Kenward-Roger"):
-        m.anova(ddf="kenward-roger")
     with pytest.raises(InferenceError, match="'animal' are related"):
         m.influence("animal")
 
@@ -310,7 +308,7 @@ BAD = {
         "is not symmetric: entries of",
     ),
     "indefinite": ({"animal": A - 0.9 * np.eye(60)}, "smallest eigenvalue is -"),
-    "singular": ({"animal": A * 0.0 + 1.0}, "rank is 1, with 60 members"),
+    "singular": ({"animal": A * 0.0 + 1.0}, "nothing is left to estimate"),
     "unknown key": ({"anmal": PEDIGREE}, "relationship names 'anmal'"),
     "no mapping": (PEDIGREE, "relationship is a Pedigree"),
     "no matrix": ({"animal": "ped.csv"}, "relationship of 'animal' is a str"),

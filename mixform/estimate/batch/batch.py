@@ -203,8 +203,15 @@ def refit_many(fit: Fit, Y: Matrix, *, control: Control | None = None) -> Refits
 
 def _stackable(problem: Problem) -> Layout | None:
     """Return the layout of a model whose replicates are worth stacking."""
-    related = any(block.precision is not None for block in problem.blocks)
-    if not problem.blocks or related or problem.rows is not None:
+    related = any(
+        block.precision is not None or block.loading is not None
+        for block in problem.blocks
+    )
+    linear = all(
+        not structure.curved and structure.rank(block.k) == block.k
+        for structure, block in zip(problem.structures, problem.blocks, strict=True)
+    )
+    if not problem.blocks or related or not linear or problem.rows is not None:
         return None
     return build_layout(problem, STACK_LIMIT)
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
 from mixform._typing import Vector
 from mixform.errors import InferenceError, suggest
-
-#: Label of the residual variance; any capitals will do in an expression.
-RESIDUAL = "Residual"
-
-#: A number and its derivatives by the components, (c,).
-Dual = tuple[float, Vector]
+from mixform.inference.diagnostics.component_functions import (
+    RESIDUAL,
+    TERM_FUNCTIONS,
+    Components,
+    Dual,
+    TermFunctions,
+)
 
 _FUNCTIONS: dict[str, Callable[[float], tuple[float, float]]] = {
     "sqrt": lambda x: (np.sqrt(x), 0.5 / np.sqrt(x)),
@@ -28,20 +28,6 @@ _FUNCTIONS: dict[str, Callable[[float], tuple[float, float]]] = {
     "exp": lambda x: (np.exp(x), np.exp(x)),
 }
 _QUOTED = re.compile(r"`([^`]*)`")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Components:
-    """What an expression may name.
-
-    Attributes
-    ----------
-    values : label -> value, in order; ``Subject`` or ``Subject[Intercept, Days]``
-    columns : grouping factor -> names of its coefficients
-    """
-
-    values: Mapping[str, float]
-    columns: Mapping[str, tuple[str, ...]]
 
 
 def evaluate(expression: object, components: Components) -> Dual:
@@ -71,6 +57,7 @@ class _Reader:
             label: (float(value), row)
             for (label, value), row in zip(values.items(), unit, strict=True)
         }
+        self.components = components
         self.columns = components.columns
         self.quoted: dict[str, str] = {}
         self.expression = ""
@@ -121,8 +108,8 @@ class _Reader:
     def _foreign(self, node: ast.AST) -> InferenceError:
         return InferenceError(
             f"{self._text(node)} in {self.expression!r} is not arithmetic.",
-            hint="Use + - * / **, brackets, sqrt, log, exp, numbers and components: "
-            f"{', '.join(self.duals)}.",
+            hint="Use + - * / **, brackets, sqrt, log, exp, var, cov, cor, total, "
+            f"numbers and components: {', '.join(self.duals)}.",
         )
 
     def _text(self, node: ast.AST) -> str:
@@ -133,6 +120,8 @@ class _Reader:
 
     def _call(self, node: ast.Call) -> Dual:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name in TERM_FUNCTIONS:
+            return self._term_function(name, node)
         if name not in _FUNCTIONS or len(node.args) != 1 or node.keywords:
             raise self._foreign(node)
         value, gradient = self._visit(node.args[0])
@@ -179,7 +168,7 @@ class _Reader:
     def _component(self, node: ast.Name | ast.Subscript) -> Dual:
         if isinstance(node, ast.Name):
             return self._whole(self._name(node))
-        group = self._name(node.value)
+        group = self._term(self._name(node.value))
         inner = node.slice
         parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
         names = [self._name(part) for part in parts]
@@ -203,7 +192,13 @@ class _Reader:
             )
         return self.duals[label]
 
+    def _term(self, name: str) -> str:
+        """Return the label that a name means: the residual may have any capitals."""
+        known = name in self.duals or name in self.columns
+        return RESIDUAL if not known and name.lower() == RESIDUAL.lower() else name
+
     def _whole(self, name: str) -> Dual:
+        name = self._term(name)
         if name in self.duals:
             return self.duals[name]
         if name in self.columns:
@@ -213,9 +208,41 @@ class _Reader:
                 "variance of its own.",
                 hint=f"Write {first}, or the variance of another coefficient.",
             )
-        if name.lower() == RESIDUAL.lower():
-            return self.duals[RESIDUAL]
         raise self._unknown(name)
+
+    def _term_function(self, name: str, node: ast.Call) -> Dual:
+        """Return var, cov or cor of one term, or the total of all, at some values."""
+        values = {self._keyword(k): self._values(k.value) for k in node.keywords}
+        if len(node.args) != (name != "total"):
+            raise self._foreign(node)
+        terms = TermFunctions(self.components, self.duals, self._text(node))
+        if name == "total":
+            return terms.total(values)
+        label = self._term(self._name(node.args[0]))
+        if label not in self.columns and label not in self.duals:
+            raise self._unknown(label)
+        return terms.of_term(name, label, values)
+
+    def _keyword(self, keyword: ast.keyword) -> str:
+        name = keyword.arg or "**"
+        return self.quoted.get(name, name)
+
+    def _values(self, node: ast.AST) -> object:
+        """Return a number, a level, or a pair of them."""
+        if isinstance(node, ast.Tuple) and len(node.elts) == 2:
+            return tuple(self._values(part) for part in node.elts)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float):
+            return node.value
+        if isinstance(node, ast.Name):
+            return self.quoted.get(node.id, node.id)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            value = self._values(node.operand)
+            if isinstance(value, int | float):
+                return -value
+        raise InferenceError(
+            f"{self._text(node)} in {self.expression!r} is no value of a variable.",
+            hint='Write a number, a level "a", or a pair of them, (1, 2).',
+        )
 
     def _unknown(self, name: str) -> InferenceError:
         return InferenceError(

@@ -152,11 +152,17 @@ def row_parts(fit: Fit) -> Rows:
     for block, T, part in zip(
         problem.blocks, here.T, split_blocks(here.V, problem.blocks), strict=True
     ):
-        loading = block.design @ T
-        values.append(loading)
-        first = start + block.codes.astype(np.int64) * block.k
-        places.append(first[:, None] + np.arange(block.k))
-        W = W - np.einsum("ik,ikp->ip", loading, part[block.codes])
+        scaled = block.design @ T
+        levels = block.at_levels(part)
+        W = W - np.einsum("ik,ikp->ip", scaled, levels[block.codes])
+        if block.loading is None:
+            values.append(scaled)
+            first = start + block.codes.astype(np.int64) * block.k
+            places.append(first[:, None] + np.arange(block.k))
+        else:
+            on_factors = block.loading[block.codes][:, :, None] * scaled[:, None, :]
+            values.append(on_factors.reshape(n, block.q))
+            places.append(np.tile(start + np.arange(block.q), (n, 1)))
         start += block.q
     empty = np.empty((n, 0))
     return Rows(

@@ -1,13 +1,14 @@
 """Functions of the variance components with delta-method standard errors.
 
 Var f(v) = (df/dv)' Var(v) (df/dv), Var(v) = J V_phi J', J the exact derivatives of the
-components by phi = (interior theta, sigma) and V_phi the inverse of the observed
+components by phi = (interior theta, rho, sigma) and V_phi the inverse of the observed
 information: what SAS's ASYCOV reports for the components themselves. df/dv comes from
 evaluating the expression on numbers that carry their derivatives along.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +18,12 @@ from scipy.special import ndtri
 from mixform._typing import AnyArray, Matrix, Vector
 from mixform.estimate import Fit
 from mixform.estimate.criterion import dSigma
-from mixform.inference.diagnostics.component_expression import (
-    RESIDUAL,
-    Components,
-    evaluate,
+from mixform.inference.diagnostics.component_expression import evaluate
+from mixform.inference.diagnostics.component_functions import Components
+from mixform.inference.diagnostics.residual_components import residual_components
+from mixform.inference.diagnostics.term_covariates import (
+    term_covariates,
+    term_variables,
 )
 from mixform.inference.intervals import require_level
 from mixform.inference.satterthwaite import VarianceModel, variance_model
@@ -62,30 +65,97 @@ def vcfun(fit: Fit, expression: str, *, level: float = 0.95) -> VarianceFunction
 
     Parameters
     ----------
-    expression : arithmetic (+ - * / ** with brackets, sqrt, log, exp) on components: a
-        grouping factor stands for its variance if it has one coefficient,
-        ``Subject[Days]`` for the variance of a coefficient, ``Subject[Intercept,
-        Days]`` for a covariance, ``residual`` for sigma^2; names that are no plain
-        words in backticks, ```a:b` ``
+    expression : arithmetic (+ - * / ** with brackets, sqrt, log, exp) on components and
+        on whole terms. A grouping factor stands for its variance if it has one
+        coefficient, ``Subject[Days]`` for the variance of a coefficient,
+        ``Subject[Intercept, Days]`` for a covariance, ``residual`` for sigma^2, or
+        ``residual[wwg, pwg]`` for a covariance of positions that have variances of
+        their own, ```Residual:a` `` in stratum a; names that are no plain words in
+        backticks, ```a:b` ``. ``var(animal, age=50)`` is the variance of what a term
+        contributes there, ``cov(animal, age=(50, 90))`` and
+        ``cor(animal, trait=("wwg", "pwg"))`` are those of two values, and
+        ``total(age=50)`` is the sum over all terms and the residual
     level : of the Wald interval
+
+    Returns
+    -------
+    the value, with no standard error where the variances were given
 
     Raises
     ------
     InferenceError : the expression is none, names an unknown component, or has no
         value (division by zero, root of a negative number)
     """
-    require_level(level)
-    frame, covariance, reasons = _components(fit, variance_model(fit))
-    values = frame["vcov"].to_numpy(dtype=float)
-    labels = [str(label) for label in frame.index]
-    columns = {
-        label: block.columns
-        for label, block in zip(block_labels(fit), fit.design.blocks, strict=True)
-    }
-    components = Components(
-        values=dict(zip(labels, values, strict=True)), columns=columns
+    return _functions(fit, [expression], level)[0]
+
+
+def vcfuns(
+    fit: Fit, expressions: Mapping[str, str], *, level: float = 0.95
+) -> pd.DataFrame:
+    """Evaluate several functions of the variance components; see `vcfun`.
+
+    Returns
+    -------
+    frame : by name, ``estimate, se, lower, upper``; ``attrs["notes"]`` says what the
+        notes of each are
+    """
+    found = _functions(fit, list(expressions.values()), level)
+    columns = ("estimate", "se", "lower", "upper")
+    rows = [[getattr(one, name) for name in columns] for one in found]
+    table = pd.DataFrame(rows, index=list(expressions), columns=list(columns))
+    table.attrs["notes"] = tuple(
+        f"{name}: {note}"
+        for name, one in zip(expressions, found, strict=True)
+        for note in one.notes
     )
-    estimate, gradient = evaluate(expression, components)
+    return table
+
+
+def _functions(
+    fit: Fit, expressions: Sequence[str], level: float
+) -> list[VarianceFunction]:
+    require_level(level)
+    components = _named_components(fit)
+    duals = [evaluate(expression, components) for expression in expressions]
+    known = _known_components(fit)
+    return [
+        _with_error(expression, dual, known, level)
+        for expression, dual in zip(expressions, duals, strict=True)
+    ]
+
+
+def _named_components(fit: Fit) -> Components:
+    """Return what an expression may name."""
+    blocks = dict(zip(block_labels(fit), fit.design.blocks, strict=True))
+    residuals = {part.label: part for part in residual_components(fit)}
+    columns = {label: block.columns for label, block in blocks.items()}
+    variables = {label: term_variables(block) for label, block in blocks.items()}
+    for label, part in residuals.items():
+        columns[label], variables[label] = part.columns, part.variables
+
+    def covariates(label: str, values: Mapping[str, object]) -> Vector:
+        if label in residuals:
+            return residuals[label].covariates(values)
+        return term_covariates(fit, blocks[label], values)
+
+    values = _jacobian(fit)[1].tolist()
+    return Components(
+        values=dict(zip(component_labels(fit), values, strict=True)),
+        columns=columns,
+        variables=variables,
+        covariates=covariates,
+    )
+
+
+def _with_error(
+    expression: str,
+    dual: tuple[float, Vector],
+    components: tuple[pd.DataFrame, Matrix, list[str]],
+    level: float,
+) -> VarianceFunction:
+    """Add the delta method's standard error."""
+    frame, covariance, reasons = components
+    estimate, gradient = dual
     used = np.flatnonzero(gradient != 0.0)
     notes = list(dict.fromkeys(reasons[k] for k in used if reasons[k]))
     se = np.nan
@@ -140,7 +210,17 @@ def component_labels(fit: Fit) -> tuple[str, ...]:
             for c in range(block.k)
             for r in range(c + 1, block.k)
         ]
-    return (*labels, RESIDUAL)
+    return (*labels, *(x for part in residual_components(fit) for x in part.labels))
+
+
+def _known_components(fit: Fit) -> tuple[pd.DataFrame, Matrix, list[str]]:
+    """Return the components, their covariance, and why there is none; see below."""
+    if not fit.known:
+        return _components(fit, variance_model(fit))
+    values = _jacobian(fit)[1]
+    frame = pd.DataFrame({"vcov": values}, index=list(component_labels(fit)))
+    why = "no standard error: the variances were given, not estimated."
+    return frame, np.full((len(values),) * 2, np.nan), [why] * len(values)
 
 
 def _components(
@@ -160,7 +240,7 @@ def _components(
 
 
 def _jacobian(fit: Fit) -> tuple[Matrix, Vector, list[str]]:
-    """Return dv/dphi (c, t + 1), v (c,), and why v has no standard error, or ""."""
+    """Return dv/dphi (c, t + r + 1), v (c,), and why v has no standard error, or ""."""
     here = fit.evaluation
     problem = here.problem
     t = problem.n_theta
@@ -189,16 +269,21 @@ def _jacobian(fit: Fit) -> tuple[Matrix, Vector, list[str]]:
         if block.term.structure != "diag":
             pairs += [(c, r) for c in range(block.k) for r in range(c + 1, block.k)]
         for c, r in pairs:
-            row = np.zeros(t + 1)
+            row = np.zeros(t + len(fit.rho) + 1)
             row[where] = by_theta[:, r, c]
-            row[t] = 2.0 * Sigma[r, c]
+            row[-1] = 2.0 * Sigma[r, c]
             rows.append(row)
             values.append(float(Sigma[r, c]))
             reasons.append(reason)
-    rows.append(np.append(np.zeros(t), 2.0 * fit.sigma**2))
-    values.append(fit.sigma**2)
     free = np.append(fit.interior, True)
-    return np.array(rows)[:, free], np.array(values), [*reasons, ""]
+    at_edge = ~free[t:]
+    for part in residual_components(fit):
+        for value, slope in zip(part.values, part.jacobian, strict=True):
+            rows.append(np.append(np.zeros(t), slope))
+            values.append(float(value))
+            edge = "no standard error: a residual parameter is at its edge."
+            reasons.append(edge if np.any(slope[at_edge] != 0.0) else "")
+    return np.array(rows)[:, free], np.array(values), reasons
 
 
 def _warnings(frame: pd.DataFrame, se: Vector, used: AnyArray) -> list[str]:

@@ -8,7 +8,8 @@ from scipy.special import ndtri
 
 import mixform as mf
 from mixform.errors import InferenceError
-from mixform.inference.diagnostics.component_expression import Components, evaluate
+from mixform.inference.diagnostics.component_expression import evaluate
+from mixform.inference.diagnostics.component_functions import Components
 from mixform.inference.diagnostics.vcfun import (
     component_labels,
     variance_covariance,
