@@ -55,6 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", metavar="W", help="column of precision weights")
     parser.add_argument("--offset", metavar="O", help="column added to X beta")
     parser.add_argument(
+        "--residual", metavar="R", help="residual structure, e.g. 'us(visit | id)'"
+    )
+    parser.add_argument(
+        "--dispersion", metavar="D", help="formula of the log residual SD, e.g. '~ sex'"
+    )
+    parser.add_argument(
         "--subset", metavar="CONDITION", help="rows to use, e.g. 'age > 3'"
     )
     parser.add_argument(
@@ -117,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 subset=options.subset,
                 contrasts=_contrasts(options.contrasts),
                 missing=options.missing,
+                residual=options.residual,
+                dispersion=options.dispersion,
             )
         text = _report(model, options)
     except MixformError as failure:

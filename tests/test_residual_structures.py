@@ -173,10 +173,10 @@ def test_sas_kenward_roger(entry):
     se = float(entry["kr"]["se"])
     rounding = half_unit(entry["kr"]["se"])
     assert m.params[name] == pytest.approx(float(entry["estimate"]), abs=1e-3 * se)
-    V = m.cov_params("kenward-roger")
+    V = m.cov_params("kenward-roger-observed")
     found = math.sqrt(float(V.loc[name, name]))  # pyright: ignore[reportArgumentType]
     assert found == pytest.approx(se, rel=3e-4, abs=rounding)
-    test = m.test(f"{name} = 0", ddf="kenward-roger")
+    test = m.test(f"{name} = 0", ddf="kenward-roger-observed")
     printed = entry["kr"]["df"]
     rounding = half_unit(printed) if "." not in printed else 0.0
     assert test.den_df == pytest.approx(float(printed), rel=1e-3, abs=rounding)

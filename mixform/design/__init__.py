@@ -12,3 +12,5 @@ from mixform.design.random import Relation as Relation
 from mixform.design.record import Design as Design
 from mixform.design.residual import ResidualFormula as ResidualFormula
 from mixform.design.residual import ResidualPart as ResidualPart
+from mixform.design.residual import residual_of_rows as residual_of_rows
+from mixform.design.residual import same_residuals as same_residuals

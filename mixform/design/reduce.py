@@ -187,6 +187,8 @@ def _with(
         used.update(variables_of(formulaic_formula(f"0 + {part.code}")))
     for block in renamed:
         used.update(variables_of(_terms_of(block)))
+    if design.residual is not None:
+        used.update(design.residual.variables)
     return replace(
         design,
         formula=formula,

@@ -7,13 +7,13 @@ layer of the structures; here they are columns without missing values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixform._typing import Codes, Matrix
+from mixform._typing import Codes, Mask, Matrix
 from mixform.design.model_matrix import Coded, code_part, variables_of
 from mixform.design.random import group_levels, joined_labels
 from mixform.errors import DesignError, FormulaError, suggest
@@ -87,6 +87,8 @@ class ResidualPart:
     strata : (n,) stratum of each row, each with parameters of its own
     stratum_labels : of the strata; one, empty, if there is one
     dispersion : columns of the log standard deviation, without a constant
+    pieces, stratum_pieces : for each column of the subject, or of the stratum, its
+        label in each of them
     """
 
     term: ResidualTerm | None
@@ -96,6 +98,21 @@ class ResidualPart:
     strata: Codes
     stratum_labels: pd.Index
     dispersion: Coded | None
+    pieces: tuple[pd.Index, ...] = ()
+    stratum_pieces: tuple[pd.Index, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the data behind it, each once."""
+        names = () if self.term is None else self.term.columns
+        return tuple(dict.fromkeys((*names, *self.variables)))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Columns of the dispersion formula."""
+        if self.dispersion is None:
+            return ()
+        return tuple(variables_of(self.dispersion.spec.formula))
 
     @property
     def dispersion_values(self) -> Matrix:
@@ -139,12 +156,16 @@ def build_residual(
     term = asked.term
     subjects = strata = np.zeros(n, dtype=np.int64)
     labels = stratum_labels = pd.Index([""], dtype=object)
+    of_subjects: tuple[pd.Index, ...] = ()
+    of_strata: tuple[pd.Index, ...] = ()
     if term is not None and term.group:
-        subjects, pieces = group_levels([columns[c] for c in term.group], term.group)
-        labels = joined_labels(pieces)
+        subjects, of_subjects = group_levels(
+            [columns[c] for c in term.group], term.group
+        )
+        labels = joined_labels(of_subjects)
     if term is not None and term.strata:
-        strata, pieces = group_levels([columns[c] for c in term.strata], term.strata)
-        stratum_labels = joined_labels(pieces)
+        strata, of_strata = group_levels([columns[c] for c in term.strata], term.strata)
+        stratum_labels = joined_labels(of_strata)
     return ResidualPart(
         term=term,
         coordinates={}
@@ -155,6 +176,52 @@ def build_residual(
         strata=strata,
         stratum_labels=stratum_labels,
         dispersion=_dispersion(asked.dispersion, variables, n, contrasts),
+        pieces=of_subjects,
+        stratum_pieces=of_strata,
+    )
+
+
+def residual_of_rows(part: ResidualPart | None, keep: Mask) -> ResidualPart | None:
+    """Return the residuals of some rows (n,); subjects and strata keep their labels.
+
+    Raises
+    ------
+    DesignError : no row of a stratum is left
+    """
+    if part is None:
+        return None
+    lost = np.setdiff1d(part.strata, part.strata[keep])
+    if len(lost):
+        raise DesignError(
+            f"no row of the stratum {part.stratum_labels[lost[0]]!r} of residual is "
+            "left."
+        )
+    coded = part.dispersion
+    return replace(
+        part,
+        coordinates={
+            name: values[keep].reset_index(drop=True)
+            for name, values in part.coordinates.items()
+        },
+        subjects=part.subjects[keep],
+        strata=part.strata[keep],
+        dispersion=None if coded is None else replace(coded, values=coded.values[keep]),
+    )
+
+
+def same_residuals(one: ResidualPart | None, two: ResidualPart | None) -> bool:
+    """Whether two residual parts say the same of their rows."""
+    if one is None or two is None:
+        return one is two
+    return (
+        one.term == two.term
+        and np.array_equal(one.subjects, two.subjects)
+        and np.array_equal(one.strata, two.strata)
+        and np.array_equal(one.dispersion_values, two.dispersion_values)
+        and all(
+            values.equals(two.coordinates[name])
+            for name, values in one.coordinates.items()
+        )
     )
 
 

@@ -19,7 +19,6 @@ from mixform.estimate.fit import Fit
 from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import Problem, with_response
 from mixform.estimate.reml import (
-    SMALL,
     Control,
     Found,
     better,
@@ -29,6 +28,7 @@ from mixform.estimate.reml import (
     scaled_start,
     search,
     search_anew,
+    small_start,
 )
 from mixform.mme import few_threads
 
@@ -67,13 +67,25 @@ def refit(
     problem = replace(problem, reml=method == "REML")
     options = resolve_control(control)
     if isinstance(start, str) and start == "fit":
-        found = search_from(problem, fit.scaled_theta, options)
+        found = search_from(problem, restart(fit, problem), options)
     elif start is None:
         with few_threads(problem.equations):
             found = search_anew(problem, options, [])
     else:
         found = search(problem, scaled_start(problem, start), options, [], by_em=False)
     return record(design, method, found, options)
+
+
+def restart(fit: Fit, problem: Problem) -> Vector:
+    """Return where to search for another response: the parameters (t + r,) of the fit.
+
+    A residual parameter at the edge of its range, where the criterion is flat, is no
+    start: all of them then start anew.
+    """
+    psi = fit.scaled_theta.copy()
+    if not fit.interior[problem.n_theta :].all():
+        psi[problem.n_theta :] = problem.start()[problem.n_theta :]
+    return psi
 
 
 def search_from(problem: Problem, theta: Vector, control: Control) -> Found:
@@ -86,7 +98,7 @@ def search_from(problem: Problem, theta: Vector, control: Control) -> Found:
         found = search(problem, theta, control, (), by_em=False)
         if found[3] >= control.max_evaluations or not may_be_local(problem, found):
             return found
-        small = SMALL * problem.start()
+        small = small_start(problem)
         again = search(problem, small, control, (), by_em=False, count=found[3])
     return better(found, again)
 

@@ -127,8 +127,16 @@ def search_anew(problem: Problem, control: Control, traces: Sequence[Trace]) -> 
     found = search(problem, theta, control, traces, by_em=True)
     if found[3] >= control.max_evaluations or not may_be_local(problem, found):
         return found
-    again = search(problem, SMALL * theta, control, traces, by_em=False, count=found[3])
+    theta = small_start(problem)
+    again = search(problem, theta, control, traces, by_em=False, count=found[3])
     return better(found, again)
+
+
+def small_start(problem: Problem) -> Vector:
+    """Return the second start (t + r,): small variances, residual parameters kept."""
+    psi = problem.start()
+    psi[: problem.n_theta] *= SMALL
+    return psi
 
 
 def has_local_minima(problem: Problem) -> bool:

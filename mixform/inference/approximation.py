@@ -86,6 +86,18 @@ def _kenward_roger(fit: Fit) -> KenwardRoger:
     return kenward_roger(fit)
 
 
+def _kenward_roger_linear(fit: Fit) -> KenwardRoger:
+    return kenward_roger(fit, linear=True)
+
+
+def _kenward_roger_observed(fit: Fit) -> KenwardRoger:
+    return kenward_roger(fit, observed=True)
+
+
+def _kenward_roger_linear_observed(fit: Fit) -> KenwardRoger:
+    return kenward_roger(fit, linear=True, observed=True)
+
+
 def _asymptotic(fit: Fit) -> Asymptotic:
     return Asymptotic(V_beta=fit.V_beta)
 
@@ -94,6 +106,9 @@ def _asymptotic(fit: Fit) -> Asymptotic:
 DDF: dict[str, Callable[[Fit], Approximation]] = {
     "satterthwaite": _satterthwaite,
     "kenward-roger": _kenward_roger,
+    "kenward-roger-linear": _kenward_roger_linear,
+    "kenward-roger-observed": _kenward_roger_observed,
+    "kenward-roger-linear-observed": _kenward_roger_linear_observed,
     "asymptotic": _asymptotic,
 }
 
@@ -118,7 +133,7 @@ def approximate(fit: Fit, ddf: str) -> Approximation:
 
 def require_not_adjusted(name: str) -> None:
     """Refuse to adjust for the estimation of variances that were given."""
-    if name == "kenward-roger":
+    if name.startswith("kenward-roger"):
         raise InferenceError(
             "Kenward-Roger adjusts for variances being estimated; those of this fit "
             "were given.",

@@ -11,7 +11,16 @@ from scipy.special import ndtri, stdtrit
 from mixform._typing import Matrix, Vector
 from mixform.errors import InferenceError, suggest
 
-METHODS = ("satterthwaite", "kenward-roger", "wald", "profile", "bootstrap")
+METHODS = (
+    "satterthwaite",
+    "kenward-roger",
+    "kenward-roger-linear",
+    "kenward-roger-observed",
+    "kenward-roger-linear-observed",
+    "wald",
+    "profile",
+    "bootstrap",
+)
 
 
 def require_level(level: float) -> None:

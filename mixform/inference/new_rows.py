@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,27 @@ from mixform.errors import DesignError, InferenceError, Span, suggest
 from mixform.estimate import Fit
 from mixform.formula import formulaic_formula
 
+#: What is needed of the residuals of new rows.
+Errors = Literal["none", "variances", "covariances"]
+
+
+def residual_columns(fit: Fit, errors: Errors) -> tuple[str, ...]:
+    """Return the columns of the residual structure that new rows need.
+
+    Variances do not depend on where a residual stands, unless each position has its
+    own, nor on the subject beyond its stratum.
+    """
+    part = fit.design.residual
+    if part is None or part.term is None or errors == "none":
+        return ()
+    if errors == "covariances":
+        return part.term.columns
+    rows = fit.evaluation.problem.rows
+    assert rows is not None, "there is a residual structure"
+    if rows.model.structure.heterogeneous:
+        return (*part.term.coordinates, *part.term.strata)
+    return part.term.strata
+
 
 class NewRows:
     """The rows of a new table that have no missing value in what is needed.
@@ -30,11 +52,14 @@ class NewRows:
     chosen : positions of the random terms that are needed
     covariates_of : positions of further random terms of which only the covariates are
         needed, not the levels
+    errors : what is needed of the residuals: nothing, their "variances", or their
+        "covariances" too
 
     Attributes
     ----------
     complete : (N,) rows of the table without missing values, of which there are r
     index : (N,) of the table
+    groups : column -> (N,) labels and coordinates as given
 
     Raises
     ------
@@ -48,20 +73,21 @@ class NewRows:
         chosen: Sequence[int],
         *,
         covariates_of: Sequence[int] = (),
+        errors: Errors = "none",
     ) -> None:
-        self.fit, self.table = fit, Table(newdata)
+        self.fit, self.table, self.errors = fit, Table(newdata), errors
         blocks = [fit.design.blocks[j] for j in chosen]
         others = [fit.design.blocks[j] for j in covariates_of]
-        self._columns = {
-            name: self._column(name) for name in self._variables(fit, blocks + others)
-        }
-        self._groups = {
-            name: self.table.column(name)
-            for block in blocks
-            for name in block.term.group
-        }
+        names = self._variables(fit, blocks + others)
+        part = fit.design.residual
+        if part is not None and errors != "none":
+            names = list(dict.fromkeys((*names, *part.variables)))
+        self._columns = {name: self._column(name) for name in names}
+        groups = [name for block in blocks for name in block.term.group]
+        groups += residual_columns(fit, errors)
+        self.groups = {name: self.table.column(name) for name in groups}
         self.complete: Mask = np.ones(len(self.table), dtype=bool)
-        for series in (*self._columns.values(), *self._groups.values()):
+        for series in (*self._columns.values(), *self.groups.values()):
             self.complete &= ~is_missing(series)
 
     @property
@@ -86,6 +112,19 @@ class NewRows:
         if not fixed.names or not self.n:
             return np.zeros((self.n, len(fixed.names)))
         return self._code(fixed.coded.spec, self.fit.design.formula.fixed.span)
+
+    def group(self, name: str) -> pd.Series:
+        """Return a column of labels or coordinates of the rows, (r,), as given."""
+        return self.groups[name][self.complete].reset_index(drop=True)
+
+    def dispersion(self) -> Matrix:
+        """Return all columns of the dispersion formula, (r, c)."""
+        part = self.fit.design.residual
+        assert part is not None, "there is a dispersion"
+        assert part.dispersion is not None, "there is a dispersion"
+        if not self.n:
+            return np.empty((0, len(part.dispersion.names)))
+        return self._code(part.dispersion.spec, (0, 0))
 
     def offset(self) -> Vector:
         """Return the offset (r,), evaluated on the new rows.
@@ -145,9 +184,9 @@ class NewRows:
         block = self.fit.design.blocks[j]
         pieces: list[pd.Index] = []
         for name in block.term.group:
-            codes, values = pd.factorize(self._groups[name][self.complete])
+            codes, values = pd.factorize(self.groups[name][self.complete])
             pieces.append(level_labels(pd.Index(values))[codes])
-        codes = _keys(block.pieces).get_indexer(_keys(pieces))
+        codes = level_keys(block.pieces).get_indexer(level_keys(pieces))
         return codes, joined_labels(pieces), self.covariates(j)
 
     def covariates(self, j: int) -> Matrix:
@@ -226,6 +265,9 @@ def code_as_fitted(
     return coded.values
 
 
-def _keys(pieces: Sequence[pd.Index]) -> pd.Index:
-    # Joined labels would confuse a:b with c and a with b:c.
+def level_keys(pieces: Sequence[pd.Index]) -> pd.Index:
+    """Return levels by the labels of their columns, to look others up in.
+
+    Joined labels would confuse a:b with c and a with b:c.
+    """
     return pieces[0] if len(pieces) == 1 else pd.MultiIndex.from_arrays(list(pieces))

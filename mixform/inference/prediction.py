@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,12 +10,23 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from mixform._typing import Mask, Matrix, Vector
-from mixform.design import FixedPart
-from mixform.errors import InferenceError, RankDeficiencyWarning, suggest
+from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
 from mixform.inference.approximation import Approximation
 from mixform.inference.intervals import require_level
-from mixform.inference.new_rows import NewRows
+from mixform.inference.new_residuals import (
+    RowErrors,
+    new_errors,
+    own_errors,
+    require_correlated,
+)
+from mixform.inference.new_rows import Errors, NewRows
+from mixform.inference.predictable import (
+    estimable_rows,
+    require_independent,
+    require_known,
+    require_member,
+)
 from mixform.inference.prediction_error import (
     PredictedRows,
     RowPart,
@@ -78,10 +88,28 @@ def fitted(fit: Fit, chosen: Sequence[int]) -> Vector:
 
 
 def scaled_residuals(fit: Fit) -> Vector:
-    """Return (y - fitted) sqrt(w) / sigma for the rows in the model, (n,)."""
+    """Return (y - fitted) over its row's SD for the rows in the model, (n,).
+
+    That is sigma / sqrt(w), or with a residual structure sigma sqrt(R_ii / w).
+    """
     design = fit.design
+    rest = design.y - fitted(fit, range(len(design.blocks)))
+    return rest / (fit.sigma * np.sqrt(own_errors(fit).variances(fit.evaluation)))
+
+
+def normalized_residuals(fit: Fit) -> Vector:
+    """Return R^-1/2 (y - fitted) sqrt(w) / sigma, (n,).
+
+    Each scaled residual less what the earlier ones of its subject predict, in the
+    order of positions; independent with unit variance in the model.
+    """
+    design, rows = fit.design, fit.evaluation.problem.rows
+    if rows is None:
+        return scaled_residuals(fit)
     rest = (design.y - fitted(fit, range(len(design.blocks)))) / fit.sigma
-    return rest if design.weights is None else rest * np.sqrt(design.weights)
+    if design.weights is not None:
+        rest = rest * np.sqrt(design.weights)
+    return rows.residual.whiten(rest[:, None])[:, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,8 +133,28 @@ class _Prediction:
         return out
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """What is to be predicted of the rows.
+
+    chosen : positions of the random terms; new_levels : as of `predict`
+    observed : new observations, not their expectation
+    given : with residuals that correlated ones of the fit predict
+    """
+
+    chosen: list[int]
+    new_levels: str
+    observed: bool
+    given: bool
+
+
 def predict(
-    fit: Fit, newdata: object, *, random: bool | str | Sequence[str], new_levels: str
+    fit: Fit,
+    newdata: object,
+    *,
+    random: bool | str | Sequence[str],
+    new_levels: str,
+    residual: bool = False,
 ) -> pd.Series:
     """Return predictions for each row of the new data, with its index.
 
@@ -116,6 +164,8 @@ def predict(
     random : True, False, or names of random terms
     new_levels : for a level the fit has not seen: "raise"; "population" predicts
         with its expectation, zero; "nan"
+    residual : add what the residuals of the fit say of those of the new rows: the best
+        linear unbiased prediction of new observations, as in kriging
 
     Returns
     -------
@@ -125,12 +175,14 @@ def predict(
     Raises
     ------
     DesignError : a column or a level of a fixed factor is unknown
-    InferenceError : an unseen level of a grouping factor, or an unknown option
+    InferenceError : an unseen level of a grouping factor, or an unknown option; a
+        position that the residual structure does not know; with ``residual`` no new
+        rows, independent residuals, or not all random terms
     """
-    chosen = _checked(fit, random, new_levels)
+    asked = _checked(fit, newdata, random, new_levels, residual)
     if newdata is None:
-        return pd.Series(fitted(fit, chosen), index=fit.design.row_index)
-    found = _read(fit, newdata, chosen, new_levels, observed=False)
+        return pd.Series(fitted(fit, asked.chosen), index=fit.design.row_index)
+    found = _read(fit, newdata, asked)
     return pd.Series(found.spread(found.estimate), index=found.index)
 
 
@@ -143,6 +195,7 @@ def predict_frame(
     interval: str | None,
     level: float,
     approximation: Approximation,
+    residual: bool = False,
 ) -> pd.DataFrame:
     """Return predictions with standard errors and limits, as `predict` otherwise.
 
@@ -150,13 +203,15 @@ def predict_frame(
     together (Henderson 1975). Terms not in ``random`` are not predicted: they are
     neither in the estimate nor in its error. A level the fit has not seen adds
     its prior variance z'Sigma z. ``interval="prediction"`` is for a new observation: it
-    adds the residual variance sigma^2 / w, w from the weights column of newdata, and
-    for the terms not in ``random`` their prior variance, as of new levels.
+    adds the residual variance sigma^2 / w, w from the weights column of newdata, times
+    that of its position and dispersion in a residual structure, and for the terms not
+    in ``random`` their prior variance, as of new levels. With ``residual`` new
+    observations are what is predicted, and the error is theirs in any case (kriging
+    variance; that of universal kriging, since beta is estimated).
 
     Parameters
     ----------
     interval : "confidence", "prediction", or None for standard errors only
-    level : confidence level in (0, 1)
     approximation : covariance and df of the fixed effects; with random effects or for
         a new observation Satterthwaite's df of the whole error, or normal quantiles
 
@@ -169,14 +224,12 @@ def predict_frame(
     ------
     InferenceError : as `predict`; or the approximation is for fixed effects only
     """
-    chosen = _checked(fit, random, new_levels)
+    asked = _checked(fit, newdata, random, new_levels, residual)
     require_level(level)
-    if interval is not None and interval not in INTERVALS:
-        raise InferenceError(
-            f"Unknown interval {interval!r}.",
-            hint=suggest(str(interval), INTERVALS, "Intervals"),
-        )
-    found = _read(fit, newdata, chosen, new_levels, observed=interval == "prediction")
+    _require_interval(interval)
+    found = _read(
+        fit, newdata, replace(asked, observed=residual or interval == "prediction")
+    )
     se, ddf = standard_errors(fit, found.rows, approximation)
     unknown = np.isnan(found.estimate)
     se, ddf = np.where(unknown, np.nan, se), np.where(unknown, np.nan, ddf)
@@ -191,37 +244,75 @@ def predict_frame(
     )
 
 
+def _require_interval(interval: str | None) -> None:
+    if interval is not None and interval not in INTERVALS:
+        raise InferenceError(
+            f"Unknown interval {interval!r}.",
+            hint=suggest(str(interval), INTERVALS, "Intervals"),
+        )
+
+
 def _checked(
-    fit: Fit, random: bool | str | Sequence[str], new_levels: str
-) -> list[int]:
-    """Return the positions of the random terms, options checked."""
+    fit: Fit,
+    newdata: object,
+    random: bool | str | Sequence[str],
+    new_levels: str,
+    residual: bool,
+) -> _Request:
+    """Return what to predict, options checked."""
     if new_levels not in NEW_LEVELS:
         raise InferenceError(
             f"Unknown new_levels {new_levels!r}.",
             hint=suggest(str(new_levels), NEW_LEVELS, "Choices"),
         )
-    return chosen_blocks(fit, random)
+    chosen = chosen_blocks(fit, random)
+    if residual:
+        require_correlated(fit)
+        if newdata is None:
+            raise InferenceError(
+                "The residuals in the rows of the fit are observed, not predicted.",
+                hint="Give newdata= for new observations.",
+            )
+        if len(chosen) < len(fit.design.blocks):
+            raise InferenceError(
+                "A new observation beside those of the fit has its random effects.",
+                hint="Use random=True with residual=True.",
+            )
+    return _Request(
+        chosen=chosen, new_levels=new_levels, observed=residual, given=residual
+    )
 
 
-def _read(
-    fit: Fit, newdata: object, chosen: list[int], new_levels: str, *, observed: bool
-) -> _Prediction:
-    """Predict the rows; ``observed`` says whether as new observations."""
+def _read(fit: Fit, newdata: object, asked: _Request) -> _Prediction:
+    """Predict the rows."""
+    chosen, observed = asked.chosen, asked.observed
     absent = [j for j in range(len(fit.design.blocks)) if observed and j not in chosen]
+    errors = None
     if newdata is None:
         found = _predict_own(fit, chosen)
         covariates = {j: fit.design.blocks[j].design for j in absent}
-        weights = fit.design.weights
+        errors = own_errors(fit) if observed else None
     else:
-        table = NewRows(fit, newdata, chosen, covariates_of=absent)
-        found = _predict_new(fit, table, chosen, new_levels)
+        needed: Errors = "variances" if observed else "none"
+        table = NewRows(
+            fit,
+            newdata,
+            chosen,
+            covariates_of=absent,
+            errors="covariances" if asked.given else needed,
+        )
+        found = _predict_new(fit, table, chosen, asked.new_levels)
         covariates = {j: table.covariates(j) for j in absent}
-        weights = table.weights() if observed else None
-    if not observed:
+        errors = new_errors(fit, table) if observed else None
+    if errors is None:
         return found
     for j in absent:
-        _require_independent(fit, j)
-    return replace(found, rows=_new_observations(found.rows, covariates, weights))
+        require_independent(fit, j)
+    rows = _new_observations(found.rows, covariates, errors)
+    if not asked.given:
+        return replace(found, rows=rows)
+    estimate = found.estimate + errors.predicted(fit)
+    return replace(found, estimate=estimate, rows=replace(rows, given=True))
 
 
 def _predict_own(fit: Fit, chosen: Sequence[int]) -> _Prediction:
@@ -237,8 +328,8 @@ def _predict_own(fit: Fit, chosen: Sequence[int]) -> _Prediction:
                 RowPart(block=j, codes=block.codes, design=block.design)
                 for j, block in blocks
             ),
-            residual=None,
-            in_sample=len(blocks) == len(design.blocks),
+            errors=None,
+            in_sample=len(blocks) == len(design.blocks) and design.residual is None,
         ),
     )
 
@@ -246,16 +337,16 @@ def _predict_own(fit: Fit, chosen: Sequence[int]) -> _Prediction:
 def _predict_new(
     fit: Fit, table: NewRows, chosen: Sequence[int], new_levels: str
 ) -> _Prediction:
-    X, estimable = _estimable(table.all_columns(), fit.design.fixed)
+    X, estimable = estimable_rows(table.all_columns(), fit.design.fixed)
     estimate = np.where(estimable, X @ fit.beta, np.nan) + table.offset()
     parts: list[RowPart] = []
     for j in chosen:
         codes, labels, design = table.random(j)
         new = codes < 0
         if new_levels == "raise":
-            _require_known(fit, j, labels[new])
+            require_known(fit, j, labels[new])
         elif new_levels == "population" and new.any():
-            _require_member(fit, j, labels[new])
+            require_member(fit, j, labels[new])
         effects = fit.b[j][np.where(new, 0, codes)]
         effects[new] = 0.0 if new_levels == "population" else np.nan
         estimate = estimate + np.einsum("ij,ij->i", design, effects)
@@ -264,82 +355,23 @@ def _predict_new(
         index=table.index,
         complete=table.complete,
         estimate=estimate,
-        rows=PredictedRows(X=X, parts=tuple(parts), residual=None, in_sample=False),
+        rows=PredictedRows(X=X, parts=tuple(parts), errors=None, in_sample=False),
     )
 
 
 def _new_observations(
-    rows: PredictedRows, covariates: Mapping[int, Matrix], weights: Vector | None
+    rows: PredictedRows, covariates: Mapping[int, Matrix], errors: RowErrors
 ) -> PredictedRows:
     """Return rows of new observations, on new levels of terms that are not predicted.
 
     Parameters
     ----------
     covariates : (r, k) for each of those terms
-    weights : (r,) precision weights of the observations, None for ones
+    errors : residuals of the observations
     """
-    n = len(rows.X)
-    unseen = np.full(n, -1)
+    unseen = np.full(len(rows.X), -1)
     absent = [
         RowPart(block=j, codes=unseen, design=design)
         for j, design in covariates.items()
     ]
-    residual = np.ones(n) if weights is None else 1.0 / weights
-    return replace(rows, parts=(*rows.parts, *absent), residual=residual)
-
-
-def _require_known(fit: Fit, j: int, unseen: pd.Index) -> None:
-    if len(unseen):
-        raise InferenceError(
-            f"New data have the level {unseen[0]!r} of "
-            f"{fit.design.blocks[j].term.group_label!r}, which the fit has not seen.",
-            hint='Use new_levels="population" to predict with its expectation, '
-            "or random=False.",
-        )
-
-
-def _require_member(fit: Fit, j: int, unseen: pd.Index) -> None:
-    block = fit.design.blocks[j]
-    if block.relation is not None:
-        raise InferenceError(
-            f"{unseen[0]!r} is not in the relationship of {block.term.group_label!r}, "
-            "so how it is related to the others is not known.",
-            hint='Add it to the relationship and fit again, or use new_levels="nan".',
-        )
-
-
-def _require_independent(fit: Fit, j: int) -> None:
-    block = fit.design.blocks[j]
-    if block.relation is not None:
-        raise InferenceError(
-            f"A new observation of an unknown {block.term.group_label!r} has no "
-            "variance: it depends on the member of the relationship.",
-            hint='Use random=True, or interval="confidence".',
-        )
-
-
-def _estimable(columns: Matrix, fixed: FixedPart) -> tuple[Matrix, Mask]:
-    """Return the estimated columns (r, p), and which rows the data determine, (r,).
-
-    A row is determined if its aliased columns are what the kept ones imply.
-    """
-    if not fixed.aliased:
-        return columns, np.ones(len(columns), dtype=bool)
-    X, others = columns[:, fixed.kept], columns[:, fixed.aliased]
-    size = np.abs(X) @ np.abs(fixed.alias_of_kept) + np.abs(others)
-    apart = np.abs(others - X @ fixed.alias_of_kept) > 1e-6 * size
-    estimable: Mask = np.all(~apart, axis=1)
-    if apart.any():
-        involved = np.flatnonzero(apart.any(axis=0))
-        names = tuple(fixed.aliased_names[a] for a in involved)
-        count = len(X) - int(estimable.sum())
-        warnings.warn(
-            RankDeficiencyWarning(
-                f"The data do not determine the prediction of {count} of "
-                f"{len(columns)} rows, which is NaN: they need {', '.join(names)}, "
-                "aliased in the fit.",
-                names,
-            ),
-            stacklevel=6,  # where the user asked for a prediction
-        )
-    return X, estimable
+    return replace(rows, parts=(*rows.parts, *absent), errors=errors)

@@ -26,6 +26,7 @@ from mixform.estimate import Fit
 from mixform.estimate.criterion import Evaluation, evaluate
 from mixform.estimate.problem import split_blocks
 from mixform.inference.approximation import Approximation, Asymptotic
+from mixform.inference.new_residuals import RowErrors
 from mixform.inference.satterthwaite import STEP, Satterthwaite
 from mixform.mme import few_threads
 
@@ -58,21 +59,23 @@ class PredictedRows:
     ----------
     X : (r, p) estimated columns, unweighted
     parts : the random terms that count
-    residual : (r,) variance of the observation over sigma^2, 1 / weight; None where
-        the linear predictor is predicted
+    errors : residuals of the observations; None where the linear predictor is
+        predicted
     in_sample : the rows are those of the fit and the parts are all its terms, with
         levels that have data: their quadratics come with the selected inverse
+    given : the residuals are predicted too, from correlated ones of the fit
     """
 
     X: Matrix
     parts: tuple[RowPart, ...]
-    residual: Vector | None
+    errors: RowErrors | None
     in_sample: bool
+    given: bool = False
 
     @property
     def fixed_only(self) -> bool:
         """Whether a contrast of the fixed effects is all that is predicted."""
-        return not self.parts and self.residual is None
+        return not self.parts and self.errors is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -138,15 +141,15 @@ def error_variances(fit: Fit, here: Evaluation, rows: PredictedRows) -> Vector:
     ----------
     here : the solution at the estimate, or at a theta near it
     """
+    if rows.given:
+        return given_residuals(fit, here, rows)
     problem = here.problem
-    out = np.zeros(len(rows.X)) if rows.residual is None else rows.residual.copy()
+    out = np.zeros(len(rows.X))
+    if rows.errors is not None:
+        out += rows.errors.variances(here)
     if not len(out):
         return out
-    # X = Q R: the equations are solved for coefficients of Q.
-    left = rows.X
-    if problem.p:
-        R = fit.design.fixed.R
-        left = solve_triangular(R, left.T, trans="T", check_finite=False).T
+    left = of_orthonormal(fit, rows.X)
     parts: list[_Spherical] = []
     starts = np.cumsum([0, *(block.q for block in problem.blocks)])
     V = [
@@ -176,6 +179,51 @@ def error_variances(fit: Fit, here: Evaluation, rows: PredictedRows) -> Vector:
         quadratics = here.factor.row_quadratics()
         return out + (quadratics if weights is None else quadratics / weights)
     _add_quadratics(here, parts, out)
+    return out
+
+
+def of_orthonormal(fit: Fit, X: Matrix) -> Matrix:
+    """Return rows (r, p) in the columns of Q, X = Q R, which is what is solved for."""
+    if not X.shape[1]:
+        return X
+    R = fit.design.fixed.R
+    return solve_triangular(R, X.T, trans="T", check_finite=False).T
+
+
+def given_residuals(fit: Fit, here: Evaluation, rows: PredictedRows) -> Vector:
+    """Return `error_variances` of rows whose residuals are predicted as well.
+
+    With k the covariances over sigma^2 of a residual with those of the fit, it is
+    k'R^-1 e plus a part that is independent of everything, of variance c - k'R^-1k.
+    Since e = y - X beta - Zb and y is known, the error is that of (x - X'R^-1k, z -
+    Z'R^-1k) in the mixed model equations, and of that part.
+    """
+    errors, problem, whitened = rows.errors, here.problem, here.problem.rows
+    assert errors is not None, "observations are predicted"
+    assert whitened is not None, "there is a residual structure"
+    out = errors.variances(here)
+    left = of_orthonormal(fit, rows.X)
+    starts = np.cumsum([0, *(block.q for block in problem.blocks)])
+    for some in errors.chunks():
+        k = errors.whitened(here, some)
+        rest = out[some] - np.einsum("nr,nr->r", k, k)
+        # An observed residual leaves nothing but rounding.
+        rest[np.abs(rest) < 1e-12 * out[some]] = 0.0
+        Z = np.zeros((problem.equations.q, k.shape[1]))
+        for part in rows.parts:
+            C, T = problem.Z_scales[part.block], here.T[part.block]
+            design, codes = part.design[some], part.codes[some]
+            new, values = codes < 0, np.linalg.solve(C.T, design.T).T
+            prior = values[new] @ T
+            rest[new] += np.einsum("ik,ik->i", prior, prior)
+            own = np.flatnonzero(~new)
+            places = starts[part.block] + codes[own, None] * values.shape[1]
+            Z[places + np.arange(values.shape[1]), own[:, None]] = values[own]
+        Z -= whitened.Zt_dot(problem.equations, k)
+        u = problem.equations.Lambda_dot(here.T, Z, transpose=True)
+        half = (left[some] - k.T @ whitened.X - u.T @ here.V[:, :-1]) @ here.R_inverse
+        rest += np.einsum("ij,ij->i", half, half)
+        out[some] = rest + np.einsum("qr,qr->r", u, here.factor.solve(u))
     return out
 
 

@@ -21,8 +21,10 @@ from mixform.inference.diagnostics.residuals import cooks_distance
 from mixform.inference.intervals import symmetric_interval
 from mixform.inference.leverage import leverage
 from mixform.inference.likelihood import aic, bic
+from mixform.inference.natural_parameters import residual_limits
 from mixform.inference.prediction import fitted
 from mixform.inference.random_effects import coef, ranef
+from mixform.inference.residual_structure import residual_parameters
 from mixform.inference.variance_components import block_labels, varcorr
 
 #: Columns of `tidy` in order; those that no effect asked for has are left out.
@@ -71,8 +73,9 @@ def tidy(
     ----------
     coefficients : estimate, se, df, t_value, p_value by name, as from `t_tests`
     effects : "fixed"; "ran_pars", the variance parameters, term by term in the order
-        of the lower triangle; "ran_vals", the random effects with their conditional
-        SE; "ran_coefs", fixed plus random effects; or several of them
+        of the lower triangle, then the parameters of a residual structure with their
+        errors and limits; "ran_vals", the random effects with their conditional SE;
+        "ran_coefs", fixed plus random effects; or several of them
     scale : of "ran_pars": "sdcor" for standard deviations and correlations, "vcov" for
         variances and covariances
     conf_int, level : whether to add ``conf.low, conf.high``, and their level; normal
@@ -155,13 +158,38 @@ def _ran_pars(request: _Request) -> pd.DataFrame:
             terms.append(f"{cross}__{one}.{two}")
         else:
             terms.append(f"{own}__{one if isinstance(one, str) else 'Observation'}")
-    return pd.DataFrame(
+    out = pd.DataFrame(
         {
             "group": table["grp"].tolist(),
             "term": terms,
             "estimate": table[request.scale].to_numpy(),
             "std.error": np.nan,
             **_no_limits(request),
+        }
+    )
+    if request.fit.design.residual is None:
+        return out
+    return pd.concat([out.iloc[:-1], _residual(request)], ignore_index=True)
+
+
+def _residual(request: _Request) -> pd.DataFrame:
+    """Return the parameters of the residual structure, on their own scale."""
+    table = residual_parameters(request.fit)
+    out = pd.DataFrame(
+        {
+            "group": "Residual",
+            "term": list(table.index),
+            "estimate": table["estimate"].to_numpy(),
+            "std.error": table["se"].to_numpy(),
+        }
+    )
+    if request.level is None:
+        return out
+    limits = residual_limits(request.fit, table, request.level)
+    return out.assign(
+        **{
+            "conf.low": limits["lower"].to_numpy(),
+            "conf.high": limits["upper"].to_numpy(),
         }
     )
 
@@ -317,6 +345,12 @@ def model_columns(fit: Fit) -> dict[str, object]:
     for block in design.blocks:
         for name, labels in zip(block.term.group, block.pieces, strict=True):
             columns.setdefault(name, labels.take(block.codes).array)
+    part = design.residual
+    if part is not None and part.term is not None:
+        for name, labels in zip(part.term.group, part.pieces, strict=True):
+            columns.setdefault(name, labels.take(part.subjects).array)
+        for name, values in part.coordinates.items():
+            columns.setdefault(name, values.array)
     if design.weights_column is not None:
         columns.setdefault(design.weights_column, design.weights)
     return columns
@@ -332,5 +366,7 @@ def _raw_columns(fit: Fit, data: object) -> dict[str, object]:
         )
     groups = (name for block in design.blocks for name in block.term.group)
     arguments = (design.weights_column, design.offset_column)
+    if design.residual is not None:
+        arguments = (*arguments, *design.residual.columns)
     names = dict.fromkeys([*design.columns, *groups, *filter(None, arguments)])
     return {name: table.column(name).array[design.used] for name in names}

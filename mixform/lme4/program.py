@@ -85,6 +85,11 @@ def r_program(fit: Fit) -> RProgram:
     InferenceError : lme4 has no such covariance structure, or R no such transformation
     """
     design = fit.design
+    if design.residual is not None:
+        raise InferenceError(
+            "lme4 has independent residuals of one variance only.",
+            hint="Compare a model without residual= and dispersion=.",
+        )
     data, types = _data(design)
     speller = Speller(
         factors=frozenset(n for n, kind in types.items() if kind == "character"),

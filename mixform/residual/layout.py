@@ -97,7 +97,7 @@ def build_layout(part: ResidualPart, structure: Structure) -> Layout:
     subjects = np.arange(n) if alone else part.subjects
     if family.kind == "distance":
         assert term is not None, "distances are of coordinates"
-        points = _points(part, term)
+        points = points_of(part, term)
         grid = Grid(labels=(), D=np.zeros((1, 1), dtype=np.int64))
         grids, places = [grid] * len(part.stratum_labels), None
         order = np.lexsort((*points.T[::-1], subjects))
@@ -105,10 +105,10 @@ def build_layout(part: ResidualPart, structure: Structure) -> Layout:
         points = None
         places, grids = _positions(part, structure)
         order = np.lexsort((places, subjects))
-    batches = tuple(_batches(part.strata, subjects, order, places, points, W))
+    batches = tuple(sorted_batches(part.strata, subjects, order, places, points, W))
     if not alone and term is not None:
         _require_pairs(batches, term)
-        _require_distinct(batches, part, term, structure)
+        require_distinct(batches, part, term, structure)
     distances = [b.D[:50][b.D[:50] > 0.0] for b in batches if b.D is not None]
     values = np.concatenate([d.ravel()[:200_000] for d in distances] or [np.ones(1)])
     return Layout(
@@ -124,7 +124,7 @@ def family_correlates(structure: Structure) -> bool:
     return structure.name not in {"diag", "iid"}
 
 
-def _batches(
+def sorted_batches(
     strata: Codes,
     subjects: AnyArray,
     order: AnyArray,
@@ -178,7 +178,7 @@ def _distances(points: Stack) -> Stack:
     return np.sqrt(np.einsum("uijd,uijd->uij", apart, apart))
 
 
-def _points(part: ResidualPart, term: ResidualTerm) -> Matrix:
+def points_of(part: ResidualPart, term: ResidualTerm) -> Matrix:
     """Return the coordinates (n, d)."""
     columns: list[AnyArray] = []
     for name, values in part.coordinates.items():
@@ -279,7 +279,7 @@ def _require_pairs(batches: tuple[Batch, ...], term: ResidualTerm) -> None:
         )
 
 
-def _require_distinct(
+def require_distinct(
     batches: tuple[Batch, ...],
     part: ResidualPart,
     term: ResidualTerm,

@@ -22,6 +22,11 @@ STEP = 1e-3
 #: but name.
 SMOOTHEST = 20.0
 
+#: Distance over range from which a correlation is zero in floating point.
+FARTHEST = 800.0
+#: And what it is at least taken for, so that Bessel functions do not overflow.
+NEAREST = 1e-140
+
 
 class Decay(Protocol):
     """A correlation of distances and its derivatives by its parameters."""
@@ -140,14 +145,18 @@ class PowerExponential:
         self.power = power
 
     def value(self, r: Vector, D: AnyArray) -> Stack:
-        return np.exp(-((D / r[0]) ** self.power))
+        return np.exp(-self._exponent(r, D))
 
     def first(self, r: Vector, D: AnyArray) -> Stack:
-        a = (D / r[0]) ** self.power
+        a = self._exponent(r, D)
         return (self.power / r[0] * a * np.exp(-a))[None]
 
+    def _exponent(self, r: Vector, D: AnyArray) -> Stack:
+        """Return (d / range)^power, no larger than what leaves a correlation."""
+        return np.minimum(D / r[0], FARTHEST) ** self.power
+
     def second(self, r: Vector, D: AnyArray) -> Stack:
-        k, a = self.power, (D / r[0]) ** self.power
+        k, a = self.power, self._exponent(r, D)
         return (k * a * np.exp(-a) * (k * a - k - 1.0) / r[0] ** 2)[None, None]
 
 
@@ -191,11 +200,16 @@ class Matern:
 
 def _matern(rho: float, nu: float, D: AnyArray) -> Stack:
     """Return the correlation at distances; one at zero."""
-    out = np.ones(D.shape)
-    apart = D > 0.0
-    t = D[apart] / rho
+    out = np.where(D > 0.0, 0.0, 1.0)
+    apart, t = _scaled(rho, nu, D)
     out[apart] = _constant(nu) * t**nu * kv(nu, t)
     return out
+
+
+def _scaled(rho: float, nu: float, D: AnyArray) -> tuple[AnyArray, Vector]:
+    """Return which distances are neither zero nor too far to be correlated, and t."""
+    apart = (D > 0.0) & (FARTHEST * rho > D)
+    return apart, np.maximum(D[apart] / rho, NEAREST ** (1.0 / max(nu, 1.0)))
 
 
 def _by_range(rho: float, nu: float, D: AnyArray) -> Stack:
@@ -204,13 +218,13 @@ def _by_range(rho: float, nu: float, D: AnyArray) -> Stack:
     From d/dt (t^nu K_nu) = -t^nu K_(nu-1).
     """
     out = np.zeros((2, *D.shape))
-    apart = D > 0.0
-    t = D[apart] / rho
+    apart, t = _scaled(rho, nu, D)
     c = _constant(nu)
-    slope = -c * t**nu * kv(nu - 1.0, t)
-    bend = -c * (t ** (nu - 1.0) * kv(nu - 1.0, t) - t**nu * kv(nu - 2.0, t))
-    out[0][apart] = -slope * t / rho
-    out[1][apart] = (bend * t**2 + 2.0 * slope * t) / rho**2
+    # Times t and t^2, which have no overflow at small t.
+    slope = -c * t ** (nu + 1.0) * kv(nu - 1.0, t)
+    bend = slope + c * t ** (nu + 2.0) * kv(nu - 2.0, t)
+    out[0][apart] = -slope / rho
+    out[1][apart] = (bend + 2.0 * slope) / rho / rho
     return out
 
 

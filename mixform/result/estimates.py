@@ -23,6 +23,7 @@ from mixform.inference import (
 from mixform.inference.approximation import Approximation, approximate
 from mixform.inference.contrast_tests import coefficient_tests
 from mixform.inference.leverage import leverage
+from mixform.inference.natural_parameters import residual_limits
 from mixform.inference.prediction import fitted, predict, predict_frame
 from mixform.inference.variance_components import varcorr
 from mixform.report import fit_notes
@@ -90,19 +91,28 @@ class Estimates:
         """
         return random_structure.random_parameters(self._fit)
 
-    def residual_parameters(self) -> pd.DataFrame:
+    def residual_parameters(self, level: float | None = None) -> pd.DataFrame:
         """Return SDs, correlations and dispersion of the residuals.
+
+        Parameters
+        ----------
+        level : of confidence limits to add, of Wald's kind on the scales of logarithms
+            and arctanh; `conf_int` with method "profile" has better ones
 
         Returns
         -------
         frame : ``estimate, se`` by name: ``sd`` or ``sd(visit)``, the correlation
-            parameters of the structure, ``log sd: column``; in strata ``stratum:name``
+            parameters of the structure, ``log sd: column``; in strata
+            ``stratum:name``; with a level ``lower, upper``
 
         Raises
         ------
         InferenceError : the residuals are independent with equal variance
         """
-        return residual_structure.residual_parameters(self._fit)
+        table = residual_structure.residual_parameters(self._fit)
+        if level is None:
+            return table
+        return table.join(residual_limits(self._fit, table, level))
 
     def residual_covariance(
         self, stratum: object = None, *, subject: object = None
@@ -142,7 +152,7 @@ class Estimates:
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation."""
+        """Residual standard deviation; with a structure that of its first position."""
         return self._fit.sigma
 
     @property
@@ -248,6 +258,7 @@ class Estimates:
         interval: Literal["confidence", "prediction"] | None = None,
         level: float = 0.95,
         ddf: Ddf = "satterthwaite",
+        residual: bool = False,
     ) -> pd.Series | pd.DataFrame:
         """Predict the response.
 
@@ -264,6 +275,8 @@ class Estimates:
         interval : "confidence" of the prediction, "prediction" of a new observation
         level : confidence level in (0, 1)
         ddf : "kenward-roger" only without random effects, and not for new observations
+        residual : predict new observations, given correlated residuals of the same
+            subject or field (kriging); errors are then those of the observations
 
         Returns
         -------
@@ -271,7 +284,13 @@ class Estimates:
         or interval a frame: ``estimate, se, df``, and ``lower, upper``
         """
         if not se and interval is None:
-            return predict(self._fit, newdata, random=random, new_levels=new_levels)
+            return predict(
+                self._fit,
+                newdata,
+                random=random,
+                new_levels=new_levels,
+                residual=residual,
+            )
         return predict_frame(
             self._fit,
             newdata,
@@ -280,6 +299,7 @@ class Estimates:
             interval=interval,
             level=level,
             approximation=self._approximation(ddf),
+            residual=residual,
         )
 
     # The search.

@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from mixform.inference import anova, intervals
+from mixform.inference.approximation import DDF
 from mixform.inference.contrast_tests import HypothesisTest, joint_test
 from mixform.inference.estimability import read_contrast, require_estimable
 from mixform.inference.means import joint_tests, means, slopes
@@ -28,7 +29,9 @@ class Inference(Estimates):
     """The second part of `Result`: tests, marginal means, intervals.
 
     Wherever ``ddf`` is asked for it is "satterthwaite", "kenward-roger", "asymptotic",
-    or what `Result.robust` returns.
+    or what `Result.robust` returns. "kenward-roger-linear" leaves out the second
+    derivatives of V, "kenward-roger-observed" takes the observed information of the
+    variance parameters, as SAS and mmrm do; "kenward-roger-linear-observed" does both.
     """
 
     # Tests of the fixed effects.
@@ -181,9 +184,7 @@ class Inference(Estimates):
     def conf_int(
         self,
         level: float = 0.95,
-        method: Literal[
-            "satterthwaite", "kenward-roger", "wald", "profile", "bootstrap"
-        ] = "satterthwaite",
+        method: str = "satterthwaite",
         *,
         parameters: str | Sequence[str] | None = None,
         nsim: int = 1000,
@@ -195,8 +196,9 @@ class Inference(Estimates):
         Parameters
         ----------
         level : confidence level in (0, 1)
-        method : "satterthwaite" or "kenward-roger" (t quantiles) and "wald" (normal)
-            of the fixed effects; "profile" and "bootstrap" of all parameters
+        method : "satterthwaite" or "kenward-roger" and its variants (t quantiles) and
+            "wald" (normal) of the fixed effects; "profile" and "bootstrap" of all
+            parameters
         parameters : which of them, by name; None for all
         nsim, seed : of the bootstrap (percentile limits)
 
@@ -212,8 +214,7 @@ class Inference(Estimates):
         if method == "bootstrap":
             draws = bootstrap(self._fit, nsim, seed=seed, progress=progress)
             return intervals.chosen_rows(draws.conf_int(level), parameters)
-        kenward_roger = method == "kenward-roger"
-        table = self._tests_by(method if kenward_roger else "satterthwaite")
+        table = self._tests_by(method if method in DDF else "satterthwaite")
         limits = intervals.symmetric_interval(
             table["estimate"].to_numpy(),
             table["se"].to_numpy(),

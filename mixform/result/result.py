@@ -204,14 +204,15 @@ class Result(Inference):
     def residuals(
         self,
         kind: Literal[
-            "response", "pearson", "scaled", "studentized", "deleted"
+            "response", "pearson", "scaled", "normalized", "studentized", "deleted"
         ] = "response",
         level: Literal["conditional", "marginal"] = "conditional",
     ) -> pd.Series:
         """Return residuals (n,): of the fitted values, or of X beta ("marginal").
 
         Pearson residuals are divided by the standard deviation of the response,
-        scaled ones by sigma / sqrt(w), studentized ones by their own; deleted ones are
+        scaled ones by that of the row's residual, normalized ones by R^1/2 (correlated
+        residuals made independent), studentized ones by their own; deleted ones are
         studentized without their row.
         """
         return residuals.residuals(self._fit, kind, level)
@@ -254,14 +255,16 @@ class Result(Inference):
         self,
         cluster: object = None,
         *,
-        kind: Literal["CR0", "CR2"] = "CR2",
+        kind: Literal["CR0", "CR2", "CR3"] = "CR2",
         progress: bool | None = None,
     ) -> robust.ClusterRobust:
         """Return the cluster-robust covariance of the fixed effects and its tests.
 
         Parameters
         ----------
-        cluster : a grouping factor by name; None for the outermost
+        cluster : a grouping factor or the subject of the residuals by name, or a label
+            for each row; None for the outermost
+        kind : "CR0" sandwich, "CR2" bias-reduced, "CR3" jackknife
         """
         return robust.robust(self._fit, cluster, kind=kind, progress=progress)
 

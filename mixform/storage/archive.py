@@ -19,8 +19,9 @@ from mixform.errors import MixformError
 
 #: What the files say they are.
 NAME = "mixform model"
-#: The format that this version writes; it reads those up to it.
-FORMAT = 1
+#: The last format there is; this version reads those up to it. Format 2 has a residual
+#: structure, which readers of format 1 would not see.
+FORMAT = 2
 HEADER = "header.json"
 
 
@@ -46,14 +47,20 @@ class Arrays:
         return sha.hexdigest()
 
 
-def write_archive(path: Path, header: Mapping[str, Any], arrays: Arrays) -> None:
+def write_archive(
+    path: Path, header: Mapping[str, Any], arrays: Arrays, *, written: int = 1
+) -> None:
     """Write a file; an old one of the name is replaced when the new one is complete.
+
+    Parameters
+    ----------
+    written : the format, the lowest that can hold it
 
     Raises
     ------
     MixformError : it cannot be written
     """
-    text = {"file": NAME, "format": FORMAT, "sha256": arrays.digest(), **header}
+    text = {"file": NAME, "format": written, "sha256": arrays.digest(), **header}
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with zipfile.ZipFile(

@@ -15,7 +15,7 @@ import pandas as pd
 from mixform._typing import AnyArray
 from mixform._version import __version__
 from mixform.call import Call, design_of, make_call, table_of
-from mixform.design import Design
+from mixform.design import Design, same_residuals
 from mixform.design.frame import Table, aligned_values
 from mixform.errors import MixformError, MixformWarning
 from mixform.estimate import Control, Fit, resolve_control
@@ -77,13 +77,15 @@ def save(fit: Fit, call: Call | None, path: str | Path) -> None:
         "estimates": {
             "criterion": fit.criterion,
             "theta": fit.theta.tolist(),
+            "rho": fit.rho.tolist(),
             "sigma": fit.sigma,
             "beta": fit.beta.tolist(),
             "names": [fit.design.fixed.names[j] for j in fit.design.fixed.kept],
         },
         "convergence": _described(asdict(fit.convergence)),
     }
-    write_archive(Path(path), header, arrays)
+    structured = fit.design.residual is not None
+    write_archive(Path(path), header, arrays, written=2 if structured else 1)
 
 
 def load(path: str | Path) -> tuple[Fit, Call]:
@@ -122,7 +124,9 @@ def _fit_at(design: Design, call: Call, header: Mapping[str, Any]) -> Fit:
     if call.varcomp is not None:
         return solve_known(design, call.varcomp, method=call.method, control=control)
     problem = build_problem(design, reml=call.method == "REML", backend=control.backend)
-    theta = scaled_start(problem, header["estimates"]["theta"])
+    estimates = header["estimates"]
+    rho = np.array(estimates.get("rho", []), dtype=np.float64)
+    theta = scaled_start(problem, estimates["theta"], rho)
     ended = header["convergence"]
     lowest = ended["smallest_eigenvalue"]
     certificate = Certificate(
@@ -141,6 +145,8 @@ def _kept_frame(fit: Fit, call: Call, table: Table) -> pd.DataFrame:
     design = fit.design
     used = set(design.columns) | {n for b in design.blocks for n in b.term.group}
     used |= {name for name in (call.weights, call.offset) if isinstance(name, str)}
+    if design.residual is not None:
+        used |= set(design.residual.columns)
     if isinstance(call.subset, str):
         used |= {name for name in table.names if name in call.subset}
     columns = {n: table.column(n).array for n in table.names if n in used}
@@ -180,6 +186,7 @@ def _own_response(fit: Fit, kept: Call, arrays: Arrays) -> str | None:
             and np.array_equal(one.design, two.design)
             for one, two in zip(old.blocks, new.blocks, strict=True)
         )
+        and same_residuals(old.residual, new.residual)
     )
     if not same:
         raise MixformError(
@@ -233,6 +240,8 @@ def _describe_call(call: Call, arrays: Arrays) -> dict[str, Any]:
             factor: _describe_argument(contrast, arrays)
             for factor, contrast in call.contrasts.items()
         },
+        "residual": call.residual,
+        "dispersion": call.dispersion,
         "relationship": describe_relationship(call.relationship, arrays),
         "varcomp": None
         if call.varcomp is None
@@ -265,6 +274,8 @@ def _restore_call(header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> 
         contrasts=contrasts,
         control=given["control"] or None,
         varcomp=given.get("varcomp"),
+        residual=given.get("residual"),
+        dispersion=given.get("dispersion"),
         relationship=restore_relationship(given.get("relationship"), arrays),
         **{
             name: _restore_argument(given[name], arrays)

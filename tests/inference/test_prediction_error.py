@@ -251,7 +251,7 @@ def test_df_are_those_of_dense_derivatives(fitted_crossed, interval):
 def test_without_random_effects_df_are_those_of_contrasts(fitted_crossed):
     m, _ = fitted_crossed
     X, _ = new_design()
-    rows = PredictedRows(X=X, parts=(), residual=None, in_sample=False)
+    rows = PredictedRows(X=X, parts=(), errors=None, in_sample=False)
     fit, model = m._fit, variance_model(m._fit)
     variances = error_variances(fit, fit.evaluation, rows)
     general = error_ddf(fit, rows, variances, model.V_phi)

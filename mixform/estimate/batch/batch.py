@@ -21,7 +21,7 @@ from mixform.estimate.batch.search import BatchSearch, minimize_batch
 from mixform.estimate.fit import Fit
 from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import Problem, at_response
-from mixform.estimate.refit import search_from
+from mixform.estimate.refit import restart, search_from
 from mixform.estimate.reml import (
     SMALL,
     Control,
@@ -51,6 +51,7 @@ class Refits:
     sigma : (r,) residual standard deviations
     theta : (r, t) covariance parameters, as `Fit.theta`
     T : (r, k, k) of each random term
+    rho : (r, .) parameters of the residual structure, as `Fit.rho`
     criterion : (r,) -2 log (restricted) likelihood
     converged : (r,) whether the optimum is certified
     singular : (r,) whether the covariance of a term is singular
@@ -63,6 +64,7 @@ class Refits:
     sigma: Vector
     theta: Matrix
     T: tuple[Stack, ...]
+    rho: Matrix
     criterion: Vector
     converged: Mask
     singular: Mask
@@ -79,6 +81,7 @@ class Refitter:
     control : options of the searches
     start : T (k, k) of each random term to start from, in the user's units; None for
         those of the fit
+    rho : residual parameters to start from, None for those of the fit
     """
 
     def __init__(
@@ -87,12 +90,16 @@ class Refitter:
         control: Control | None = None,
         *,
         start: Sequence[Matrix] | None = None,
+        rho: Vector | None = None,
     ) -> None:
         require_estimated(fit, "A refit")
         self.fit = fit
         self.control = control or Control()
         self.problem = fit.evaluation.problem
-        self.start = _off_the_face(self.problem, fit.T if start is None else start)
+        theta = _off_the_face(self.problem, fit.T if start is None else start)
+        if rho is None:
+            rho = restart(fit, self.problem)[self.problem.n_theta :]
+        self.start = np.append(theta, rho)
         self.layout = _stackable(self.problem)
 
     @property
@@ -204,7 +211,7 @@ def _stackable(problem: Problem) -> Layout | None:
         not structure.curved and structure.rank(block.k) == block.k
         for structure, block in zip(problem.structures, problem.blocks, strict=True)
     )
-    if not problem.blocks or related or not linear:
+    if not problem.blocks or related or not linear or problem.rows is not None:
         return None
     return build_layout(problem, STACK_LIMIT)
 
@@ -229,6 +236,7 @@ def _empty(problem: Problem, r: int) -> Refits:
         sigma=np.full(r, np.nan),
         theta=np.full((r, problem.n_theta), np.nan),
         T=tuple(np.full((r, block.k, block.k), np.nan) for block in problem.blocks),
+        rho=np.full((r, problem.n_rho), np.nan),
         criterion=np.full(r, np.nan),
         converged=np.zeros(r, dtype=bool),
         singular=np.zeros(r, dtype=bool),
@@ -239,6 +247,7 @@ def _empty(problem: Problem, r: int) -> Refits:
 def _store_one(fit: Fit, j: int, out: Refits) -> None:
     out.beta[j], out.V_beta[j] = fit.beta, fit.V_beta
     out.sigma[j], out.theta[j], out.criterion[j] = fit.sigma, fit.theta, fit.criterion
+    out.rho[j] = fit.rho
     for stack, T in zip(out.T, fit.T, strict=True):
         stack[j] = T
     out.converged[j] = fit.convergence.converged

@@ -11,7 +11,9 @@ e = [V^-1(y - X beta)]_S::
 treat the case of one row). N = I + U (K^-1 - U'U)^-1 U' with U the rows of Z Lambda and
 K the entries of M^-1 at the random effects that these rows touch.
 
-beta is worked on as gamma with X'V^-1X = I, rows are scaled by R^-1/2.
+beta is worked on as gamma with X'V^-1X = I, rows are scaled by R^-1/2. With a residual
+structure a row is left out by giving it a parameter of its own: an orthonormal basis of
+the columns of R^-1/2 that belong to S takes the place of the rows S.
 """
 
 from __future__ import annotations
@@ -28,8 +30,11 @@ from scipy.sparse.csgraph import connected_components
 from mixform._typing import AnyArray, Codes, Matrix, Stack, Vector
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
+from mixform.estimate.criterion import require_rows
 from mixform.estimate.problem import split_blocks
+from mixform.inference.row_diagonals import row_diagonals, unwhiten
 from mixform.mme import few_threads
+from mixform.residual.model import Residual
 
 #: Numbers of the inverse of M that may be kept at once (200 MB).
 LARGEST_TABLE = 25_000_000
@@ -45,6 +50,31 @@ DENSE_ROWS = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subjects:
+    """Rows whose residuals are correlated with each other.
+
+    Attributes
+    ----------
+    residual : R; of : (n,) number of each row's subject
+    """
+
+    residual: Residual
+    of: Codes
+
+    def rows_with(self, S: AnyArray) -> AnyArray:
+        """Return all rows of the subjects of the rows S."""
+        chosen = np.zeros(int(self.of.max()) + 1, dtype=bool)
+        chosen[self.of[S]] = True
+        return np.flatnonzero(chosen[self.of])
+
+    def basis(self, S: AnyArray, touched: AnyArray) -> Matrix:
+        """Return an orthonormal basis of R^-1/2 [touched, S]."""
+        units = np.zeros((len(self.of), len(S)))
+        units[S, np.arange(len(S))] = 1.0
+        return np.linalg.qr(self.residual.whiten(units)[touched])[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:
     """What each row contributes, on the scaled problem; K = sum of k over the terms.
 
@@ -52,12 +82,24 @@ class Rows:
     ----------
     B : (n, p) V^-1X; e : (n,) V^-1(y - X beta), with X'V^-1X = I
     values : (n, K) entries of Z Lambda; places : (n, K) the columns they are in
+    subjects : of correlated residuals; None if they are independent
     """
 
     B: Matrix
     e: Vector
     values: Matrix
     places: Codes
+    subjects: Subjects | None = None
+
+    def without(self, S: AnyArray) -> tuple[Codes, AnyArray, Matrix]:
+        """Return columns of Z Lambda (d,), and U and [B, e] of rows S to leave out."""
+        touched = S if self.subjects is None else self.subjects.rows_with(S)
+        columns, U = self.loadings(touched)
+        F = np.column_stack([self.B[touched], self.e[touched]])
+        if self.subjects is None or len(touched) == len(S):
+            return columns, U, F
+        E = self.subjects.basis(S, touched)
+        return columns, np.asarray(U.T @ E).T, E.T @ F
 
     def loadings(self, rows: AnyArray) -> tuple[Codes, AnyArray]:
         """Return the columns of Z Lambda that rows touch, (d,), and U, (n_S, d)."""
@@ -95,6 +137,8 @@ def row_parts(fit: Fit) -> Rows:
     """Return what each row contributes."""
     here = fit.evaluation
     problem = here.problem
+    if problem.rows is not None:
+        return _correlated_parts(fit)
     Q = fit.design.fixed.Q
     n = problem.n
     root = 1.0 if fit.design.weights is None else np.sqrt(fit.design.weights)
@@ -129,11 +173,49 @@ def row_parts(fit: Fit) -> Rows:
     )
 
 
+def _correlated_parts(fit: Fit) -> Rows:
+    """Return what each whitened row contributes."""
+    here, n = fit.evaluation, fit.n
+    rows = require_rows(here.problem)
+    of = np.empty(n, dtype=np.int64)
+    first = 0
+    for batch in rows.model.layout.batches:
+        of[batch.rows] = first + np.arange(len(batch.rows))[:, None]
+        first += len(batch.rows)
+    values: list[Matrix] = [np.empty((n, 0))]
+    places: list[Codes] = [np.empty((n, 0), dtype=np.int64)]
+    q = here.problem.equations.q
+    if not isinstance(rows.Z, tuple):
+        ZLambda = here.problem.equations.Lambda_dot(here.T, rows.Z.T, transpose=True)
+        values.append(ZLambda.T)
+        places.append(np.tile(np.arange(q), (n, 1)))
+    else:
+        start = 0
+        for block, T in zip(rows.Z, here.T, strict=True):
+            values.append(block.design @ T)
+            levels = start + block.codes.astype(np.int64) * block.k
+            places.append(levels[:, None] + np.arange(block.k))
+            start += block.q
+    return Rows(
+        B=here.RootVinvX @ here.R_inverse,
+        e=here.e,
+        values=np.hstack(values),
+        places=np.hstack(places),
+        subjects=Subjects(residual=rows.residual, of=of),
+    )
+
+
 def remove_single_rows(fit: Fit, rows: Rows, chosen: slice) -> Removed:
     """Return what leaving out single rows takes away, for a range of them."""
-    quadratics = fit.evaluation.factor.row_quadratics() if fit.T else np.zeros(fit.n)
-    N = 1.0 / (1.0 - quadratics[chosen])
-    B, e = rows.B[chosen], rows.e[chosen]
+    if rows.subjects is not None:
+        of = row_diagonals(fit)
+        N, e = 1.0 / of.V_inverse[chosen], of.Py[chosen]
+        B = unwhiten(fit, rows.B)[chosen]
+    else:
+        factor = fit.evaluation.factor
+        quadratics = factor.row_quadratics() if fit.T else np.zeros(fit.n)
+        N = 1.0 / (1.0 - quadratics[chosen])
+        B, e = rows.B[chosen], rows.e[chosen]
     return Removed(
         J=np.einsum("i,ip,iq->ipq", N, B, B),
         j=(N * e)[:, None] * B,
@@ -154,15 +236,13 @@ def remove_groups(
     p = rows.B.shape[1]
     order = np.argsort(codes, kind="stable")
     ends = np.searchsorted(codes[order], np.arange(m + 1))
-    F = np.column_stack([rows.B, rows.e])
     crossed = np.empty((m, p + 1, p + 1))
     with few_threads(fit.evaluation.problem.equations):
         entries = _InverseEntries(fit, rows.places)
         for g in range(m):
             S = order[ends[g] : ends[g + 1]]
-            columns, U = rows.loadings(S)
-            K = entries.block(columns)
-            crossed[g] = _weighed(F[S], U, K)
+            columns, U, F = rows.without(S)
+            crossed[g] = _weighed(F, U, entries.block(columns))
             advance()
     return Removed(
         J=crossed[:, :p, :p],
@@ -181,14 +261,14 @@ def effects_without(fit: Fit, rows: Rows, S: AnyArray) -> Vector:
     here = fit.evaluation
     p, q = here.problem.p, len(here.u)
     with few_threads(here.problem.equations):
-        columns, U = rows.loadings(S)
+        columns, U, F = rows.without(S)
         unit = np.zeros((q, len(columns)))
         unit[columns, np.arange(len(columns))] = 1.0
         inverse = here.factor.solve(unit)
-    K, F = inverse[columns], np.column_stack([rows.B[S], rows.e[S]])
+    K = inverse[columns]
     inner = np.eye(len(columns)) - U.T @ (U @ K)
     NF = F + U @ (K @ np.linalg.solve(inner, U.T @ F))
-    J, j = rows.B[S].T @ NF[:, :p], rows.B[S].T @ NF[:, p]
+    J, j = F[:, :p].T @ NF[:, :p], F[:, :p].T @ NF[:, p]
     if p and np.linalg.eigvalsh(np.eye(p) - J)[0] < LEAST_INFORMATION:
         return np.full(q, np.nan)
     d = np.linalg.solve(np.eye(p) - J, j)

@@ -7,7 +7,7 @@
 
 v_f the variance of X beta over the rows, v_r the mean over the rows of z'Sigma z,
 summed over the random terms, v_e the mean over the rows of the residual variance
-sigma^2 / w
+sigma^2 / w, of a residual structure its diagonal
 (Nakagawa and Schielzeth 2013, Methods Ecol. Evol. 4, 133; Johnson 2014, Methods Ecol.
 Evol. 5, 944, for random slopes; Nakagawa, Johnson and Schielzeth 2017, J. R. Soc.
 Interface 14, 20170213, for the intraclass correlations). The offset is no effect: it is
@@ -23,7 +23,7 @@ import pandas as pd
 
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
-from mixform.inference.diagnostics.residuals import random_variances
+from mixform.inference.diagnostics.residuals import random_variances, residual_variances
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +76,13 @@ def r2(fit: Fit) -> R2:
 
     Without random effects both are the coefficient of determination of (weighted)
     least squares, about the mean if the fixed effects can express a constant, else
-    about zero.
+    about zero. With a residual structure the residual variance is averaged over the
+    rows; correlations of residuals count nowhere.
     """
-    if not fit.design.blocks:
+    if not fit.design.blocks and fit.design.residual is None:
         return _least_squares(fit)
     fixed, residual = _fixed(fit), _residual(fit)
-    random = sum(_by_factor(fit).values())
+    random = float(sum(_by_factor(fit).values()))
     total = fixed + random + residual
     return R2(
         marginal=fixed / total,
@@ -121,8 +122,7 @@ def _fixed(fit: Fit) -> float:
 
 
 def _residual(fit: Fit) -> float:
-    weights = fit.design.weights
-    return fit.sigma**2 * (1.0 if weights is None else float(np.mean(1.0 / weights)))
+    return float(np.mean(residual_variances(fit)))
 
 
 def _by_factor(fit: Fit) -> dict[str, float]:

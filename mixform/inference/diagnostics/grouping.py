@@ -39,9 +39,9 @@ def grouping(fit: Fit, group: object, argument: str = "group") -> Grouping:
 
     Parameters
     ----------
-    group : a grouping factor of the random terms, or a column of one, by name; or a
-        label for each row in the model or each row of the data (a Series is put in
-        order by its index)
+    group : a grouping factor of the random terms, the subject of the residual
+        structure, or a column of one, by name; or a label for each row in the
+        model or each row of the data (a Series is put in order by its index)
     argument : what the caller calls it, for errors
 
     Raises
@@ -86,12 +86,32 @@ def _by_name(fit: Fit, name: str) -> Grouping:
             piece = block.pieces[block.term.group.index(squeezed)]
             codes, labels = pd.factorize(piece)
             return Grouping(name=squeezed, codes=codes[block.codes], labels=labels)
+    found = _by_subject(fit, squeezed)
+    if found is not None:
+        return found
     known = [block.term.group_label for block in blocks]
     known += [column for block in blocks for column in block.term.group]
+    part = fit.design.residual
+    if part is not None and part.term is not None:
+        known += [*filter(None, [part.term.group_label]), *part.term.group]
     raise InferenceError(
         f"There is no grouping factor {name!r}.",
         hint=suggest(name, dict.fromkeys(known), "Grouping factors"),
     )
+
+
+def _by_subject(fit: Fit, name: str) -> Grouping | None:
+    """Return the subjects of the residual structure, or one of their columns."""
+    part = fit.design.residual
+    if part is None or part.term is None or not part.term.group:
+        return None
+    if sorted(name.split(":")) == sorted(part.term.group):
+        label = part.term.group_label
+        return Grouping(name=label, codes=part.subjects, labels=part.labels)
+    if name not in part.term.group:
+        return None
+    codes, labels = pd.factorize(part.pieces[part.term.group.index(name)])
+    return Grouping(name=name, codes=codes[part.subjects], labels=labels)
 
 
 def _in_order(fit: Fit, group: Any, argument: str) -> pd.Series:

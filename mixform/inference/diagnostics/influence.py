@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 
 from mixform._typing import AnyArray, Mask, Matrix, Stack, Vector
-from mixform.design import Design
+from mixform.design import Design, residual_of_rows
 from mixform.design.fixed import orthonormalize
 from mixform.errors import DesignError, InferenceError, SolverError, suggest
 from mixform.estimate import Control, Fit, resolve_control
 from mixform.estimate.known import require_estimated
-from mixform.estimate.problem import build_problem, split_blocks
-from mixform.estimate.refit import search_from
+from mixform.estimate.problem import Problem, build_problem, split_blocks
+from mixform.estimate.refit import restart, search_from
 from mixform.estimate.reml import record, scaled_start
 from mixform.inference.diagnostics.deletion import (
     LEAST_INFORMATION,
@@ -37,6 +37,7 @@ from mixform.inference.diagnostics.deletion import (
 )
 from mixform.inference.diagnostics.grouping import Grouping, grouping
 from mixform.inference.diagnostics.vcfun import component_labels
+from mixform.inference.natural_parameters import residual_names, residual_values
 from mixform.inference.related import require_unrelated
 from mixform.inference.variance_components import block_labels, varcorr
 from mixform.progress import Progress
@@ -57,8 +58,8 @@ class Influence:
         the group
     dfbeta : change of each fixed effect, without the group minus with it
     dfbetas : the same in standard errors without the group
-    variances : variance components without the group, as `varcorr`'s vcov; None where
-        they were held
+    variances : variance components without the group, as `varcorr`'s vcov, and the
+        parameters of a residual structure; None where they were held
     notes : what a reader must know; the groups without an answer are NaN
     """
 
@@ -265,7 +266,7 @@ def _by_refit(
     """Leave each group out of the data and fit again."""
     m, p = groups.m, len(half)
     n_rows = np.bincount(groups.codes, minlength=m)
-    labels = component_labels(fit)
+    labels = [*component_labels(fit), *(_residual_labels(fit))]
     variances = np.full((m, len(labels)), np.nan)
     change, sigma = np.full((m, p), np.nan), np.full(m, np.nan)
     Omega = np.full((m, p, p), np.nan)
@@ -280,7 +281,8 @@ def _by_refit(
                 except (DesignError, SolverError) as failure:
                     failed.append(f"{groups.labels[g]!r}: {failure.message}")
                 else:
-                    variances[g] = varcorr(new)["vcov"]
+                    vcov, own = varcorr(new)["vcov"], _residual_values(new)
+                    variances[g] = np.append(vcov, own)
                     change[g], sigma[g] = back @ (new.beta - fit.beta), new.sigma
                     Omega[g] = back @ new.V_beta @ back.T / fit.sigma**2
                     uncertified += not new.convergence.converged
@@ -302,6 +304,16 @@ def _by_refit(
         fit, groups, [_measures(fit, without, half)], True, frame, tuple(notes)
     )
     return out if done == m else _first(out, done)
+
+
+def _residual_labels(fit: Fit) -> list[str]:
+    return [] if fit.design.residual is None else residual_names(fit)
+
+
+def _residual_values(fit: Fit) -> Vector:
+    if fit.design.residual is None:
+        return np.empty(0)
+    return residual_values(fit, fit.rho, fit.sigma)
 
 
 def _first(out: Influence, done: int) -> Influence:
@@ -355,8 +367,25 @@ def _fit_without(fit: Fit, keep: Mask, control: Control) -> Fit:
         raise DesignError(f"{', '.join(gone)} cannot be estimated.")
     backend = fit.evaluation.problem.equations.name
     problem = build_problem(design, reml=fit.method == "REML", backend=backend)
-    start = scaled_start(problem, fit.theta)
+    _require_positions(fit, problem)
+    start = scaled_start(problem, fit.theta, restart(fit, problem)[problem.n_theta :])
     return record(design, fit.method, search_from(problem, start, control), control)
+
+
+def _require_positions(fit: Fit, problem: Problem) -> None:
+    """Require that each position of the residual structure has rows.
+
+    Raises
+    ------
+    DesignError : one has none, so that its parameters cannot be estimated
+    """
+    old, new = fit.evaluation.problem.rows, problem.rows
+    if old is None or new is None:
+        return
+    for one, two in zip(old.model.layout.grids, new.model.layout.grids, strict=True):
+        gone = [label for label in one.labels if label not in two.labels]
+        if gone and problem.n_rho != fit.evaluation.problem.n_rho:
+            raise DesignError(f"no row at position {gone[0]!r} of residual is left.")
 
 
 def _rows_of(design: Design, keep: Mask) -> Design:
@@ -378,6 +407,7 @@ def _rows_of(design: Design, keep: Mask) -> Design:
             for block in design.blocks
         ),
         weights=weights,
+        residual=residual_of_rows(design.residual, keep),
         offset=None if design.offset is None else design.offset[keep],
         used=used,
     )

@@ -10,8 +10,8 @@ Influence Diagnostics")::
     Var(r_m) = V - X (X'V^-1X)^-1 X'      Var(r_c) = R P R
 
 and, because R P is the identity minus the matrix that maps y to the fitted values,
-Var(r_c,i) = sigma^2 (1 - h_i) / w_i with the leverage h_i. Diagonals only: no n x n
-matrix is formed.
+Var(r_c,i) = sigma^2 (1 - h_i) / w_i with the leverage h_i; with a residual structure it
+is sigma^2 (R P R)_ii. Diagonals only: no n x n matrix is formed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,15 @@ from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
 from mixform.estimate.known import require_estimated
 from mixform.inference.leverage import leverage
-from mixform.inference.prediction import fitted, scaled_residuals
+from mixform.inference.new_residuals import own_errors
+from mixform.inference.prediction import (
+    fitted,
+    normalized_residuals,
+    scaled_residuals,
+)
+from mixform.inference.row_diagonals import RowDiagonals, row_diagonals
 
-KINDS = ("response", "pearson", "scaled", "studentized", "deleted")
+KINDS = ("response", "pearson", "scaled", "normalized", "studentized", "deleted")
 LEVELS = ("conditional", "marginal")
 
 #: A residual with less than this share of its row's variance is zero by construction.
@@ -42,14 +48,16 @@ def residuals(
     ----------
     kind : what they are divided by.
         "response": nothing;
-        "pearson": the standard deviation of the response, given b (sigma / sqrt(w)) or
-        not (the root of diag V);
-        "scaled": sigma / sqrt(w), as lme4's ``residuals(scaled = TRUE)``; at the
+        "pearson": the standard deviation of the response, given b (sigma / sqrt(w),
+        with a residual structure sigma sqrt(R_ii / w)) or not (the root of diag V);
+        "scaled": that given b, as lme4's ``residuals(scaled = TRUE)``; at the
         conditional level the same as "pearson";
+        "normalized": R^1/2, as nlme's: scaled residuals less what the earlier ones of
+        the subject predict; conditional only;
         "studentized": their own standard error;
-        "deleted": conditional residuals by a standard error whose sigma comes from the
-        other rows, the random effects' relative variances held (R's ``rstudent`` in a
-        model without them)
+        "deleted": what is left of the row when all others predict it, by a standard
+        error whose sigma comes from them, the relative variances held (R's
+        ``rstudent`` in a model without random effects)
     level : "conditional" (y - X beta - Z b) or "marginal" (y - X beta), offset
         subtracted
 
@@ -59,7 +67,8 @@ def residuals(
 
     Raises
     ------
-    InferenceError : unknown kind or level; "deleted" at the marginal level
+    InferenceError : unknown kind or level; "deleted" or "normalized" at the marginal
+        level
     """
     for value, known, name in ((kind, KINDS, "kind"), (level, LEVELS, "level")):
         if value not in known:
@@ -72,12 +81,13 @@ def residuals(
 
 
 def marginal_variances(fit: Fit) -> Vector:
-    """Return the diagonal (n,) of V, units of y^2: sum_j z'Sigma_j z + sigma^2 / w."""
-    weights = fit.design.weights
-    out = np.full(fit.n, fit.sigma**2)
-    if weights is not None:
-        out /= weights
-    return out + sum(random_variances(fit))
+    """Return the diagonal (n,) of V, units of y^2: sum_j z'Sigma_j z + Var(e)."""
+    return residual_variances(fit) + sum(random_variances(fit))
+
+
+def residual_variances(fit: Fit) -> Vector:
+    """Return Var(e) of the rows, (n,): sigma^2 / w, times R_ii of a structure."""
+    return fit.sigma**2 * own_errors(fit).variances(fit.evaluation)
 
 
 def random_variances(fit: Fit) -> list[Vector]:
@@ -102,7 +112,8 @@ def cooks_distance(fit: Fit) -> pd.Series:
     leverage in the fitted values, random effects included: how far beta and u move
     together when row i is left out and the variance parameters are held, d'C~ d /
     (p sigma^2) with the matrix C~ of the mixed model equations (Cook 1977,
-    Technometrics 19, 15, is the case without random effects). The distance in the
+    Technometrics 19, 15, is the case without random effects). With a residual
+    structure that is ((Py)_i / P_ii)^2 (R^-1 - P)_ii / (p sigma^2). The distance in the
     fixed effects alone is that of `influence`.
 
     Raises
@@ -114,6 +125,13 @@ def cooks_distance(fit: Fit) -> pd.Series:
         raise InferenceError(
             "Cook's distance needs a fixed effect; the model has none."
         )
+    if fit.design.residual is not None:
+        # Row i left out is a parameter for it alone, estimated as (Py)_i / P_ii.
+        of = row_diagonals(fit)
+        P = np.where(_outside(of), of.P, np.nan)
+        sigma2 = (fit.sigma / fit.evaluation.problem.y_scale) ** 2
+        values = (of.Py / P) ** 2 * (of.R_inverse - of.P) / (sigma2 * p)
+        return pd.Series(values, index=fit.design.row_index)
     h = leverage(fit)
     rest = _share(h)
     values = scaled_residuals(fit) ** 2 * h / (rest**2 * p)
@@ -126,12 +144,21 @@ def _share(h: Vector) -> Vector:
     return np.where(rest > LEAST_SHARE, rest, np.nan)
 
 
+def _outside(of: RowDiagonals) -> np.ndarray:
+    """Return which residuals are not zero by construction, (n,)."""
+    return of.RPR > LEAST_SHARE * of.R
+
+
 def _conditional(fit: Fit, kind: str) -> Vector:
     if kind == "response":
         return fit.design.y - fitted(fit, range(len(fit.design.blocks)))
+    if kind == "normalized":
+        return normalized_residuals(fit)
     scaled = scaled_residuals(fit)
     if kind in ("pearson", "scaled"):
         return scaled
+    if fit.design.residual is not None:
+        return _structured(fit, kind, scaled)
     rest = _share(leverage(fit))
     if kind == "studentized":
         return scaled / np.sqrt(rest)
@@ -144,22 +171,36 @@ def _conditional(fit: Fit, kind: str) -> Vector:
         return scaled / np.sqrt(np.where(sigma2 > 0.0, sigma2, np.nan) * rest)
 
 
+def _structured(fit: Fit, kind: str, scaled: Vector) -> Vector:
+    """Return studentized or deleted residuals under a residual structure."""
+    of = row_diagonals(fit)
+    outside = _outside(of)
+    if kind == "studentized":
+        return scaled * np.sqrt(of.R / np.where(outside, of.RPR, np.nan))
+    require_estimated(fit, "A deleted residual")
+    here = fit.evaluation
+    residual_df = here.problem.residual_df
+    alone = of.Py / np.sqrt(np.where(outside, of.P, np.nan))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sigma2 = (here.r2 - alone**2) / (residual_df - 1)
+        return alone / np.sqrt(np.where(sigma2 > 0.0, sigma2, np.nan))
+
+
 def _marginal(fit: Fit, kind: str) -> Vector:
-    if kind == "deleted":
+    if kind in ("deleted", "normalized"):
         raise InferenceError(
-            "Deleted residuals are conditional ones.",
+            f"{kind.capitalize()} residuals are conditional ones.",
             hint='Use level="conditional", or kind="studentized".',
         )
     design = fit.design
     values = design.y - fitted(fit, [])
     if kind == "response":
         return values
-    weights = np.ones(fit.n) if design.weights is None else design.weights
     if kind == "scaled":
-        return values * np.sqrt(weights) / fit.sigma
+        return values / np.sqrt(residual_variances(fit))
     variance = marginal_variances(fit)
     if kind == "studentized":
-        half = design.fixed.Q @ fit.evaluation.R_inverse
-        own = variance - fit.sigma**2 / weights * np.einsum("ij,ij->i", half, half)
+        X = design.fixed.X
+        own = variance - np.einsum("ij,jk,ik->i", X, fit.V_beta, X)
         variance = np.where(own > LEAST_SHARE * variance, own, np.nan)
     return values / np.sqrt(variance)

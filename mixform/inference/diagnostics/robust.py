@@ -5,16 +5,16 @@
 e = y - X beta, V the fitted covariance (the working model), g the clusters, between
 which V is zero. CR0 has A_g = I. CR2 has A_g = D'(D (V_g - X_g M X_g') D')^+1/2 D with
 V_g = D'D, the square root of the Moore-Penrose inverse, and is unbiased if the working
-model holds (Bell and McCaffrey 2002, Surv. Methodol. 28, 169; Pustejovsky and Tipton
-2018, J. Bus. Econ. Stat. 36, 672). The df of a t test match the first two moments of
-its variance under the working model; those of an F test the total variance of the
-covariance of the contrasts (AHT: Tipton and Pustejovsky 2015, J. Educ. Behav. Stat.
-40, 604).
+model holds; CR3, the jackknife over clusters, A_g = (I - X_g M X_g'W_g)^-1 (Bell and
+McCaffrey 2002, Surv. Methodol. 28, 169; Pustejovsky and Tipton 2018, J. Bus. Econ.
+Stat. 36, 672). The df of a t test match the first two moments of its variance under the
+working model; those of an F test the total variance of the covariance of the contrasts
+(AHT: Tipton and Pustejovsky 2015, J. Educ. Behav. Stat. 40, 604).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +25,14 @@ from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
 from mixform.inference.contrast_tests import HypothesisTest, joint_test, t_tests
-from mixform.inference.diagnostics.deletion import Rows, row_parts
+from mixform.inference.diagnostics.cluster_rows import (
+    ClusterRows,
+    cluster_rows,
+    crossing,
+)
 from mixform.inference.diagnostics.grouping import Grouping, grouping
 from mixform.inference.estimability import read_contrast, require_estimable
-from mixform.inference.related import require_unrelated
 from mixform.progress import Progress
-
-KINDS = ("CR0", "CR2")
 
 #: Rows of a cluster up to which its n_g x n_g matrices are formed for CR2.
 LARGEST_CLUSTER = 2000
@@ -52,7 +53,7 @@ class ClusterRobust:
     Attributes
     ----------
     fit : the fit
-    kind : "CR0" or "CR2"
+    kind : "CR0", "CR2" or "CR3"
     cluster : name of the clusters; n_clusters : how many
     V_beta : (p, p) cluster-robust covariance
     half : (p, p) with half half' = (X'V^-1X)^-1, V relative to sigma^2
@@ -186,15 +187,16 @@ def robust(
 
     Parameters
     ----------
-    cluster : a grouping factor of the random terms by name, or a label for each row;
-        None for the one that all others are nested in
-    kind : "CR2", or "CR0", which is too small with few clusters
+    cluster : a grouping factor of the random terms or the subject of the residuals by
+        name, or a label for each row; None for the one that all others are nested in
+    kind : "CR2"; "CR0", which is too small with few clusters; "CR3", the jackknife,
+        which is too large
     progress : show a bar; None after a few seconds
 
     Raises
     ------
-    InferenceError : unknown kind or cluster; one cluster; a random effect is shared by
-        clusters; a cluster is too large for CR2
+    InferenceError : unknown kind or cluster; one cluster; clusters share a random
+        effect or a subject, or have related ones; a cluster is too large for CR2
     """
     name = kind.upper() if isinstance(kind, str) else kind
     if name not in KINDS:
@@ -206,20 +208,13 @@ def robust(
         raise InferenceError("The model has no fixed effects.")
     groups = _clusters(fit, cluster)
     half = np.linalg.solve(fit.design.fixed.R, fit.evaluation.R_inverse)
-    rows = row_parts(fit)
-    order = np.argsort(groups.codes, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(groups.codes))[:-1])
+    rows = cluster_rows(fit, groups.codes)
     G, p = groups.m, len(half)
     D, H, scores = np.empty((G, p, p)), np.empty((G, p, p)), np.empty((G, p))
     if name == "CR2":
-        _require_small(max(map(len, members)), groups)
+        _require_small(max(map(len, rows.members)), groups)
     with Progress(progress, G, "clusters") as bar:
-        parts = (
-            _adjusted(fit, rows, members)
-            if name == "CR2"
-            else _plain(fit, rows, members)
-        )
-        for g, part in enumerate(parts):
+        for g, part in enumerate(KINDS[name](rows)):
             D[g], H[g], scores[g] = part
             bar.advance()
     to_beta = fit.evaluation.problem.y_scale * half
@@ -238,35 +233,51 @@ def robust(
 Part = tuple[Matrix, Matrix, Vector]
 
 
-def _plain(fit: Fit, rows: Rows, members: list[np.ndarray]) -> Iterator[Part]:
+def _plain(rows: ClusterRows) -> Iterator[Part]:
     """Yield D, H and the score of each cluster for A = I: sums over rows."""
-    X = fit.design.fixed.Q @ fit.evaluation.R_inverse
-    for S in members:
-        crossed = X[S].T @ rows.B[S]
-        yield crossed, crossed, X[S].T @ rows.e[S]
+    for crossed, score in rows.sums():
+        yield crossed, crossed, score
 
 
-def _adjusted(fit: Fit, rows: Rows, members: list[np.ndarray]) -> Iterator[Part]:
+def _jackknife(rows: ClusterRows) -> Iterator[Part]:
+    """Yield D, H and the score of each cluster for CR3.
+
+    X'WA = (I - X'WX)^-1 X'W for A = (I - XX'W)^-1.
+    """
+    for crossed, score in rows.sums():
+        left = np.eye(len(crossed)) - crossed
+        if np.linalg.eigvalsh((left + left.T) / 2.0)[0] < RANK_TOLERANCE:
+            raise InferenceError(
+                "A fixed effect is estimated from one cluster alone, which CR3 leaves "
+                "out.",
+                hint='Use kind="CR2".',
+            )
+        inverse = np.linalg.inv(left)
+        yield inverse @ crossed @ inverse, crossed @ inverse, inverse @ score
+
+
+def _adjusted(rows: ClusterRows) -> Iterator[Part]:
     """Yield D, H and the score of each cluster for CR2."""
-    design, here = fit.design, fit.evaluation
-    root = np.ones(fit.n) if design.weights is None else np.sqrt(design.weights)
-    # The adjustment depends on the scale of the rows: back to that of y.
-    X = design.fixed.Q @ here.R_inverse / root[:, None]
-    Py = rows.e * root
-    for S in members:
-        U = rows.loadings(S)[1] / root[S][:, None]
-        U = U if isinstance(U, np.ndarray) else U.toarray()
-        V = U @ U.T + np.diag(1.0 / root[S] ** 2)
+    for S, V in zip(rows.members, rows.blocks(), strict=True):
+        X = rows.X[S]
         upper, _ = cho_factor(V, lower=False)
         upper = np.triu(upper)
-        inner = upper @ (V - X[S] @ X[S].T) @ upper.T
+        inner = upper @ (V - X @ X.T) @ upper.T
         values, vectors = np.linalg.eigh((inner + inner.T) / 2.0)
         solid = values > RANK_TOLERANCE * values[-1]
         vectors = upper.T @ vectors[:, solid]
         A = (vectors / np.sqrt(values[solid])) @ vectors.T
         # V is block diagonal: its inverse in a cluster is that of the cluster's V.
-        AWX = A @ cho_solve((upper, False), X[S])
-        yield AWX.T @ V @ AWX, X[S].T @ AWX, AWX.T @ (V @ Py[S])
+        AWX = A @ cho_solve((upper, False), X)
+        yield AWX.T @ V @ AWX, X.T @ AWX, AWX.T @ rows.rest[S]
+
+
+#: kind -> what each cluster contributes.
+KINDS: dict[str, Callable[[ClusterRows], Iterator[Part]]] = {
+    "CR0": _plain,
+    "CR2": _adjusted,
+    "CR3": _jackknife,
+}
 
 
 def _require_small(largest: int, groups: Grouping) -> None:
@@ -283,28 +294,13 @@ def _require_small(largest: int, groups: Grouping) -> None:
 
 def _clusters(fit: Fit, cluster: object) -> Grouping:
     """Return the clusters; V must be zero between them."""
-    require_unrelated(fit, "A robust covariance")
-    blocks = fit.design.blocks
-    labels = [block.term.group_label for block in blocks]
     if cluster is None:
-        if not blocks:
-            raise InferenceError(
-                "The model has no grouping factor to cluster by.",
-                hint="Give a label for each row: cluster=data['id'].",
-            )
-        outer = [j for j in range(len(blocks)) if not _crossing(fit, blocks[j].codes)]
-        if not outer:
-            raise InferenceError(
-                f"The grouping factors {', '.join(dict.fromkeys(labels))} are crossed: "
-                "no one holds all others, so rows of different groups are correlated.",
-                hint="Give cluster= a factor that holds them all.",
-            )
-        groups = grouping(fit, labels[outer[0]])
+        groups = _outermost(fit)
     else:
         groups = grouping(fit, cluster, "cluster")
-        if crossing := _crossing(fit, groups.codes):
+        if crossed := crossing(fit, groups.codes):
             raise InferenceError(
-                f"Levels of {', '.join(crossing)} occur in several clusters of "
+                f"Levels of {', '.join(crossed)} occur in several clusters of "
                 f"{groups.name!r}, so clusters are correlated in this model.",
                 hint="Cluster by a factor that every grouping factor is nested in.",
             )
@@ -313,12 +309,26 @@ def _clusters(fit: Fit, cluster: object) -> Grouping:
     return groups
 
 
-def _crossing(fit: Fit, codes: np.ndarray) -> list[str]:
-    """Return the grouping factors with a level that is in several clusters."""
-    out: list[str] = []
-    for block in fit.design.blocks:
-        some = np.empty(block.m, dtype=np.int64)
-        some[block.codes] = codes
-        if np.any(some[block.codes] != codes):
-            out.append(block.term.group_label)
-    return list(dict.fromkeys(out))
+def _outermost(fit: Fit) -> Grouping:
+    """Return the grouping factor, or the residual subject, that holds all others."""
+    part = fit.design.residual
+    labels = [block.term.group_label for block in fit.design.blocks]
+    if part is not None and part.term is not None and part.term.group:
+        labels.append(part.term.group_label)
+    if not labels:
+        raise InferenceError(
+            "The model has no grouping factor to cluster by.",
+            hint="Give a label for each row: cluster=data['id'].",
+        )
+    labels = list(dict.fromkeys(labels))
+    for label in labels:
+        groups = grouping(fit, label)
+        if not crossing(fit, groups.codes):
+            return groups
+    related = any(block.relation is not None for block in fit.design.blocks)
+    raise InferenceError(
+        f"The grouping factors {', '.join(labels)} are "
+        f"{'related or ' if related else ''}crossed: "
+        "no one holds all others, so rows of different groups are correlated.",
+        hint="Give cluster= a factor that holds them all.",
+    )

@@ -8,7 +8,7 @@ the first two rows of one. T is linear in w, the entries of these factors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy as np
 from mixform._typing import Codes, Matrix, Stack, Vector
 from mixform.covariance import semidefinite_cholesky
 from mixform.estimate import Fit
+from mixform.estimate.criterion import Evaluation
+from mixform.estimate.problem import Problem
 
 #: A pivot of a covariance in units of the residual variance that counts as zero.
 ZERO_PIVOT = 1e-12
@@ -25,20 +27,29 @@ HALF_PI = float(np.pi / 2.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chart:
-    """The factors T of all blocks as linear functions of w (t,).
+    """The factors T of all blocks, linear in w, and the residual parameters.
 
     Attributes
     ----------
     bases : for each block (t_j, k, k): T = sum_i w_i basis_i, on the scaled problem
     slices : where each block's entries stand in w
     columns : (t,) which column of which lower triangular factor an entry belongs to
-    w : (t,) at the estimates
+    w : (t + r,) at the estimates, entries of T first
+    errors : how the last r of w stand for those of the residual structure
     """
 
     bases: tuple[Stack, ...]
     slices: tuple[slice, ...]
     columns: Codes
     w: Vector
+    errors: ErrorChart | None = None
+
+    def problem(self, problem: Problem, w: Vector) -> Problem:
+        """Return the problem at the residual parameters of w."""
+        if self.errors is None:
+            return problem
+        t = len(self.columns)
+        return problem.at(np.append(np.zeros(t), self.errors.rho(w[t:])))
 
     def factors(self, w: Vector) -> tuple[Matrix, ...]:
         """Return T of each block."""
@@ -47,9 +58,13 @@ class Chart:
             for where, basis in zip(self.slices, self.bases, strict=True)
         )
 
-    def pull(self, gradients: tuple[Matrix, ...]) -> Vector:
-        """Return derivatives by w (t,) from derivatives by the entries of T."""
+    def pull(
+        self, gradients: tuple[Matrix, ...], by_rho: Vector, here: Evaluation
+    ) -> Vector:
+        """Return derivatives by w from those by the entries of T and by rho."""
         out = np.empty(len(self.w))
+        if self.errors is not None:
+            out[len(self.columns) :] = self.errors.pull(by_rho, here)
         for where, basis, gradient in zip(
             self.slices, self.bases, gradients, strict=True
         ):
@@ -74,7 +89,7 @@ def plain_chart(fit: Fit) -> Chart:
         bases=tuple(bases),
         slices=problem.theta_slices,
         columns=np.concatenate(columns) if columns else np.empty(0, dtype=np.int64),
-        w=fit.scaled_theta,
+        w=fit.scaled_theta[: problem.n_theta],
     )
 
 
@@ -101,7 +116,19 @@ def ordered_chart(fit: Fit, plain: Chart, j: int, first: tuple[int, ...]) -> Cha
     w[where] = fit.evaluation.problem.structures[j].from_factor(lower)
     bases = list(plain.bases)
     bases[j] = np.einsum("ab,tbc->tac", C[:, order] / rms, unit)
-    return Chart(bases=tuple(bases), slices=plain.slices, columns=plain.columns, w=w)
+    return replace(plain, bases=tuple(bases), w=w)
+
+
+class ErrorChart(Protocol):
+    """How the last entries of w stand for the residual parameters rho."""
+
+    def rho(self, w: Vector) -> Vector:
+        """Return rho (r,)."""
+        ...
+
+    def pull(self, by_rho: Vector, here: Evaluation) -> Vector:
+        """Return derivatives by w from those by rho, at a solution."""
+        ...
 
 
 class Coordinates(Protocol):

@@ -54,8 +54,13 @@ def value_at(
 ) -> Value:
     """Return the criterion and its exact derivatives."""
     w, log_sigma = coordinates.place(kappa, x)
-    here = evaluate_at(problem, coordinates.chart.factors(w))
+    here = solve_at(problem, coordinates.chart, w)
     return _differentiate(coordinates, kappa, x, here, log_sigma)
+
+
+def solve_at(problem: Problem, chart: Chart, w: Vector) -> Evaluation:
+    """Return the solution at w."""
+    return evaluate_at(chart.problem(problem, w), chart.factors(w))
 
 
 def _differentiate(
@@ -78,7 +83,7 @@ def _differentiate(
         by_sigma = 2.0 * (residual_df - here.r2 / sigma2)
         criterion = here.logdets + residual_df * (LOG_2_PI + 2.0 * log_sigma)
         criterion += here.r2 / sigma2
-    by_w = coordinates.chart.pull(_by_T(here, sigma2))
+    by_w = _by_w(coordinates.chart, here, sigma2)
     by_kappa, by_x = coordinates.pull(kappa, x, by_w, by_sigma)
     return Value(
         criterion=criterion,
@@ -89,9 +94,21 @@ def _differentiate(
     )
 
 
-def _by_T(here: Evaluation, sigma2: float) -> tuple[Matrix, ...]:
-    determinants, quadratic = here.factor_gradients
-    return tuple(d + q / sigma2 for d, q in zip(determinants, quadratic, strict=True))
+def _by_w(chart: Chart, here: Evaluation, sigma2: float) -> Vector:
+    """Return derivatives of the criterion by w at a given sigma^2."""
+    parts = _parts(chart, here)
+    return parts[0] + parts[1] / sigma2
+
+
+def _parts(chart: Chart, here: Evaluation) -> tuple[Vector, Vector]:
+    """Return derivatives by w of the log determinants, and of r^2."""
+    determinants, quadratic = (
+        chart.pull(by_T, by_rho, here)
+        for by_T, by_rho in zip(
+            here.factor_gradients, here.residual_gradients, strict=True
+        )
+    )
+    return determinants, quadratic
 
 
 def constrain(
@@ -117,8 +134,8 @@ def constrain(
 
 
 def determinant_slopes(coordinates: Coordinates, kappa: float, value: Value) -> Vector:
-    """Return derivatives (t,) of the log determinants alone, by w."""
-    return coordinates.chart.pull(value.here.factor_gradients[0])
+    """Return derivatives of the log determinants alone, by w."""
+    return _parts(coordinates.chart, value.here)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -151,12 +168,12 @@ def chart_hessian(problem: Problem, chart: Chart) -> ChartHessian:
         for sign in (1.0, -1.0):
             w = chart.w.copy()
             w[k] += sign * step
-            there = evaluate_at(problem, chart.factors(w))
-            sides.append(chart.pull(_by_T(there, there.sigma2)))
+            there = solve_at(problem, chart, w)
+            sides.append(_by_w(chart, there, there.sigma2))
         profiled[k] = (sides[0] - sides[1]) / (2.0 * step)
     profiled = (profiled + profiled.T) / 2.0
-    here = evaluate_at(problem, chart.factors(chart.w))
-    cross = -2.0 * chart.pull(here.factor_gradients[1]) / here.sigma2
+    here = solve_at(problem, chart, chart.w)
+    cross = -2.0 * _parts(chart, here)[1] / here.sigma2
     curvature = 4.0 * problem.residual_df
     joint = np.empty((t + 1, t + 1))
     joint[:t, :t] = profiled + np.outer(cross, cross) / curvature

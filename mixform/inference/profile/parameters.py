@@ -11,6 +11,8 @@ import numpy as np
 from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
+from mixform.estimate.criterion import require_rows
+from mixform.inference.natural_parameters import residual_names, residual_values
 from mixform.inference.profile.coordinates import (
     Chart,
     Coordinates,
@@ -22,10 +24,17 @@ from mixform.inference.profile.coordinates import (
     plain_chart,
 )
 from mixform.inference.profile.criterion import ChartHessian, chart_hessian, origin
+from mixform.inference.profile.error_coordinates import plain_errors
+from mixform.inference.profile.error_parameters import (
+    ErrorProfiles,
+    error_parameters,
+    obstacle,
+    with_errors,
+)
 from mixform.inference.profile.path import Knot, Path
 from mixform.inference.variance_components import block_labels
 
-Kind = Literal["sd", "cor", "sigma", "fixed"]
+Kind = Literal["sd", "cor", "sigma", "residual", "fixed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +46,8 @@ class Parameter:
     name : as it is printed: ``sd(g: x)``, ``cor(g: x, z)``, ``sigma``, a coefficient
     lme4_name : in lme4's profiles: ``.sig01``, ``.sigma``, or the coefficient
     kind : what it is
-    place : block and coefficients of an SD or a correlation; the column of X
+    place : block and coefficients of an SD or a correlation; the column of X; which of
+        the residual parameters
     estimate : in the user's units, NaN if there is none
     obstacle : why it has no profile, None if it has one
     """
@@ -51,19 +61,12 @@ class Parameter:
 
 
 def list_parameters(fit: Fit) -> tuple[Parameter, ...]:
-    """Return SDs and correlations by term, sigma, and all coefficients."""
+    """Return SDs and correlations by term, sigma, and all coefficients.
+
+    In the place of sigma those of a residual structure, of which it is the first.
+    """
     fixed = fit.design.fixed
-    found = _random_parameters(fit)
-    sigma = "sigma" if "sigma" not in fixed.names else ".sigma"
-    found.append(
-        Parameter(
-            name=sigma,
-            lme4_name=".sigma",
-            kind="sigma",
-            place=(),
-            estimate=fit.sigma,
-        )
-    )
+    found = [*_random_parameters(fit), *_residual_parameters(fit)]
     beta = dict(zip(fixed.kept, fit.beta.tolist(), strict=True))
     for column, name in enumerate(fixed.names):
         aliased = "aliased: a combination of other columns of X"
@@ -78,6 +81,33 @@ def list_parameters(fit: Fit) -> tuple[Parameter, ...]:
             )
         )
     return tuple(found)
+
+
+def _residual_parameters(fit: Fit) -> list[Parameter]:
+    """Return sigma, or the parameters of the residual structure."""
+    if fit.evaluation.problem.rows is None:
+        kinds: list[Kind] = ["sigma"]
+        obstacles: list[str | None] = [None]
+    else:
+        own = error_parameters(fit)
+        kinds = ["residual"] * len(own)
+        obstacles = [obstacle(fit, parameter) for parameter in own]
+    names = residual_names(fit)
+    estimates = residual_values(fit, fit.rho, fit.sigma).tolist()
+    taken = fit.design.fixed.names
+    return [
+        Parameter(
+            name=name if name not in taken else f".{name}",
+            lme4_name=".sigma" if place == 0 else name,
+            kind=kind,
+            place=(place,),
+            estimate=estimate,
+            obstacle=reason,
+        )
+        for place, (name, kind, estimate, reason) in enumerate(
+            zip(names, kinds, estimates, obstacles, strict=True)
+        )
+    ]
 
 
 def _random_parameters(fit: Fit) -> list[Parameter]:
@@ -178,11 +208,13 @@ class Profiler:
 
     fit: Fit
     plain: Chart = field(init=False)
+    errors: ErrorProfiles = field(init=False)
     charts: dict[tuple[int, ...], Chart] = field(default_factory=dict)
     hessians: dict[int, ChartHessian] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.plain = plain_chart(self.fit)
+        self.plain = with_errors(plain_chart(self.fit), plain_errors(self.fit))
+        self.errors = ErrorProfiles(fit=self.fit, plain=self.plain)
 
     def path(self, parameter: Parameter) -> Path:
         """Return the path of a parameter that has no obstacle."""
@@ -216,7 +248,13 @@ class Profiler:
         scaled = problem.projection + problem.y_scale * beta
         beta = np.linalg.solve(fit.design.fixed.R, scaled.T).T
         random = describe_random(fit, T, sigma)
-        return np.column_stack([random, sigma, beta])
+        if problem.rows is None:
+            return np.column_stack([random, sigma, beta])
+        errors = [
+            residual_values(fit, require_rows(here.problem).residual.rho, own)
+            for (here, _), own in zip(found, sigma.tolist(), strict=True)
+        ]
+        return np.column_stack([random, np.array(errors), beta])
 
     def _coordinates(self, parameter: Parameter) -> Coordinates:
         fit = self.fit
@@ -225,6 +263,8 @@ class Profiler:
             return SigmaCoordinates(
                 chart=self.plain, y_scale=problem.y_scale, estimate=fit.sigma
             )
+        if parameter.kind == "residual":
+            return self.errors.coordinates(error_parameters(fit)[parameter.place[0]])
         if parameter.kind == "fixed":
             j = fit.design.fixed.kept.index(parameter.place[0])
             unit = np.zeros(problem.p)

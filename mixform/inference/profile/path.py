@@ -18,6 +18,7 @@ from mixform._typing import Matrix, Vector
 from mixform.estimate.problem import Problem
 from mixform.inference.profile.coordinates import Coordinates, CorCoordinates
 from mixform.inference.profile.criterion import Origin
+from mixform.inference.profile.error_coordinates import EntryCoordinates
 from mixform.inference.profile.search import (
     Minimum,
     conditional_minimum,
@@ -234,6 +235,11 @@ def bound_reason(path: Path, knot: Knot) -> str:
         return f"no limit: |zeta| is only {abs(knot.zeta):.3f} at a correlation of " + (
             "1" if value > 0.0 else "-1"
         )
+    if isinstance(path.coordinates, EntryCoordinates):
+        return (
+            f"no limit: |zeta| is only {abs(knot.zeta):.3f} at the edge of its range, "
+            f"{value:.4g}"
+        )
     if knot.kappa == path.origin.kappa:
         return "one-sided: the estimate is zero"
     return f"one-sided: |zeta| is only {abs(knot.zeta):.3f} at zero"
@@ -279,7 +285,7 @@ def find_limit(path: Path, direction: float, quantile: float) -> tuple[float, st
 
 def _at_end(path: Path, knot: Knot) -> tuple[float, str]:
     """Return the limit and the reason of a profile that ends at a bound."""
-    at_zero = not isinstance(path.coordinates, CorCoordinates)
+    at_zero = not isinstance(path.coordinates, CorCoordinates | EntryCoordinates)
     value = path.coordinates.value(knot.kappa) if at_zero else np.nan
     return value, bound_reason(path, knot)
 

@@ -260,6 +260,7 @@ def _rank_one(H: Matrix, step: Vector, change: Vector) -> Matrix:
 def zero_variables(coordinates: Coordinates, kappa: float, x: Vector) -> Codes:
     """Return the positions in x of the entries of T's columns that are nearly zero."""
     w, _ = coordinates.place(kappa, x)
+    w = w[: len(coordinates.chart.columns)]
     if not len(w) or np.abs(w).min() > SMALL_COLUMN:
         return np.empty(0, dtype=np.int64)
     columns = coordinates.chart.columns

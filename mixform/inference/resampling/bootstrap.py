@@ -21,6 +21,7 @@ from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
 from mixform.estimate.batch.batch import Refits, Refitter
 from mixform.inference.intervals import require_level
+from mixform.inference.natural_parameters import residual_names, residual_values
 from mixform.inference.resampling.replication import (
     Workers,
     notes_of,
@@ -231,7 +232,9 @@ class ParameterMeasure:
 
     def __call__(self, Y: Matrix) -> tuple[Matrix, dict[int, str], Sequence[Refits]]:
         refits = self.refitter(Y)
-        values = _values(self.refitter.fit, refits.beta, refits.sigma, refits.T)
+        values = _values(
+            self.refitter.fit, refits.beta, refits.sigma, refits.T, refits.rho
+        )
         return values, refits.failures, [refits]
 
 
@@ -239,7 +242,7 @@ def parameter_names(fit: Fit) -> list[str]:
     """Return names of the parameters.
 
     Coefficients by their names; ``sd(Subject: Days)``, ``cor(Subject: Intercept,
-    Days)`` by random term; ``sigma``.
+    Days)`` by random term; ``sigma``, or the parameters of a residual structure.
     """
     names = [fit.design.fixed.names[j] for j in fit.design.fixed.kept]
     for label, block in zip(block_labels(fit), fit.design.blocks, strict=True):
@@ -249,16 +252,19 @@ def parameter_names(fit: Fit) -> list[str]:
             for c in range(block.k):
                 for r in range(c + 1, block.k):
                     names.append(f"cor({label}: {columns[c]}, {columns[r]})")
-    return [*names, "sigma"]
+    return [*names, *residual_names(fit)]
 
 
 def parameter_values(fit: Fit) -> Vector:
     """Return the parameters in the order of `parameter_names`."""
     stacks = [T[None] for T in fit.T]
-    return _values(fit, fit.beta[None], np.array([fit.sigma]), stacks)[0]
+    sigma, rho = np.array([fit.sigma]), fit.rho[None]
+    return _values(fit, fit.beta[None], sigma, stacks, rho)[0]
 
 
-def _values(fit: Fit, beta: Matrix, sigma: Vector, T: Sequence[Stack]) -> Matrix:
+def _values(
+    fit: Fit, beta: Matrix, sigma: Vector, T: Sequence[Stack], rho: Matrix
+) -> Matrix:
     """Return the parameters (r, s) in the order of `parameter_names`."""
     parts = [beta]
     for block, stack in zip(fit.design.blocks, T, strict=True):
@@ -273,7 +279,11 @@ def _values(fit: Fit, beta: Matrix, sigma: Vector, T: Sequence[Stack]) -> Matrix
                 with np.errstate(invalid="ignore", divide="ignore"):
                     cor = np.where(scale > 0.0, relative[:, r, c] / scale, np.nan)
                 parts.append(cor[:, None])
-    return np.hstack([*parts, sigma[:, None]])
+    if fit.evaluation.problem.rows is None:
+        return np.hstack([*parts, sigma[:, None]])
+    pairs = zip(rho, sigma.tolist(), strict=True)
+    parts.append(np.array([residual_values(fit, *pair) for pair in pairs]))
+    return np.hstack(parts)
 
 
 class CustomMeasure:

@@ -35,10 +35,11 @@ from mixform.inference.resampling.simulation import (
     simulator_of,
 )
 from mixform.inference.selection.comparison import (
-    _require_same_data,
     _same_span,
     _spans,
 )
+from mixform.inference.selection.residual_change import model_text
+from mixform.inference.selection.same_data import require_same_data
 from mixform.progress import Progress
 
 #: Difference of criteria that is rounding.
@@ -115,7 +116,7 @@ def bootstrap_lrt(
         p_bartlett=_bartlett(statistic, finite, num_df),
         replicates=pd.Series(ratios, name="statistic"),
         method=smaller.method,
-        formulas=(smaller.design.formula.source, larger.design.formula.source),
+        formulas=(model_text(smaller.design), model_text(larger.design)),
         notes=(*changed, *notes_of(part, nsim)),
     )
 
@@ -127,12 +128,12 @@ def _comparable(smaller: Fit, larger: Fit) -> tuple[Fit, Fit, list[str]]:
     ------
     InferenceError : other data, or not nested
     """
-    _require_same_data(smaller.design, larger.design, ("smaller", "larger"))
+    require_same_data(smaller.design, larger.design, ("smaller", "larger"))
     more = larger.n_parameters - smaller.n_parameters
     if more <= 0 or not _spans(larger.design, smaller.design):
         raise InferenceError(
-            f"{smaller.design.formula.source!r} is not part of "
-            f"{larger.design.formula.source!r}.",
+            f"{model_text(smaller.design)!r} is not part of "
+            f"{model_text(larger.design)!r}.",
             hint="Give the smaller model first; the larger one must hold all of it.",
         )
     methods = {smaller.method, larger.method}

@@ -8,22 +8,18 @@ What simr does for lme4 (Green and MacLeod 2016, Methods Ecol. Evol. 7, 493).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import null_space
 from scipy.special import chdtrc
 from scipy.stats import binomtest
 
 from mixform._typing import Matrix, Vector
 from mixform.covariance import semidefinite_cholesky
-from mixform.design import Design, RandomBlock
-from mixform.design.fixed import FixedPart, orthonormalize
-from mixform.design.model_matrix import Coded
-from mixform.design.random import check_blocks
+from mixform.design import RandomBlock
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Control, Fit, estimate
 from mixform.estimate.batch.batch import Refits, Refitter
@@ -33,10 +29,14 @@ from mixform.inference.contrast_tests import f_test
 from mixform.inference.estimability import read_contrast, require_estimable
 from mixform.inference.hypotheses import hypotheses, term_space
 from mixform.inference.intervals import require_alpha
-from mixform.inference.new_rows import NewRows
-from mixform.inference.related import require_unrelated
+from mixform.inference.natural_parameters import from_natural, residual_names
 from mixform.inference.resampling.bootstrap import parameter_names, parameter_values
 from mixform.inference.resampling.bootstrap_test import RatioMeasure
+from mixform.inference.resampling.new_design import (
+    fit_of_new_rows,
+    read_new_rows,
+    restricted,
+)
 from mixform.inference.resampling.replication import (
     Measure,
     Part,
@@ -49,6 +49,7 @@ from mixform.inference.resampling.replication import (
 from mixform.inference.resampling.simulation import (
     Parameters,
     chunks,
+    new_simulator,
     parameters,
     require_count,
     simulator_of,
@@ -126,10 +127,12 @@ def power(
     _require_method(method)
     L, rhs, label = read_test(fit, test)
     truth = changed_parameters(fit, params or {})
-    if newdata is not None:
-        fit = _fit_of(fit, newdata, truth, seed)
-    measure = _measure(fit, truth, method, (L, rhs))
     simulator = simulator_of(fit, truth)
+    if newdata is not None:
+        rows = read_new_rows(fit, newdata)
+        simulator = new_simulator(fit, truth, rows)
+        fit = fit_of_new_rows(fit, rows, simulator, seed)
+    measure = _measure(fit, truth, method, (L, rhs))
     work = partial(replicate, simulator, measure)
     with Progress(progress, nsim, "refits") as bar:
         draws = list(chunks(simulator, nsim, seed))
@@ -210,11 +213,10 @@ def changed_parameters(fit: Fit, changes: Mapping[str, float]) -> Parameters:
     if not changes:
         return parameters(fit)
     values = dict(zip(names, parameter_values(fit), strict=True)) | dict(changes)
-    p, sigma = len(fit.beta), float(values["sigma"])
-    if not sigma > 0.0:
-        raise InferenceError(f"sigma is {sigma:g}; it must be positive.")
-    ordered = [float(values[name]) for name in names]
-    rest, T = ordered[p:-1], []
+    p, ordered = len(fit.beta), [float(values[name]) for name in names]
+    end = len(names) - len(residual_names(fit))
+    sigma, rho = from_natural(fit, ordered[end:])
+    rest, T = ordered[p:end], []
     for block in fit.design.blocks:
         coupled = block.term.structure != "diag"
         size = block.k * (block.k + 1) // 2 if coupled else block.k
@@ -222,7 +224,8 @@ def changed_parameters(fit: Fit, changes: Mapping[str, float]) -> Parameters:
         rest = rest[size:]
         tolerance = 1e-12 * float(Sigma.max(initial=0.0)) / sigma**2
         T.append(semidefinite_cholesky(Sigma / sigma**2, tolerance))
-    return Parameters(beta=np.array(ordered[:p]), sigma=sigma, T=tuple(T))
+    beta = np.array(ordered[:p])
+    return Parameters(beta=beta, sigma=sigma, T=tuple(T), rho=rho)
 
 
 def _covariance(block: RandomBlock, values: Sequence[float]) -> Matrix:
@@ -253,7 +256,7 @@ def _measure(
     fit: Fit, truth: Parameters, method: str, hypothesis: tuple[Matrix, Vector]
 ) -> Measure:
     if method != "lr":
-        refitter = Refitter(fit, start=truth.T)
+        refitter = Refitter(fit, start=truth.T, rho=_start_of(fit, truth))
         if method == "asymptotic" and np.linalg.matrix_rank(hypothesis[0]) == len(
             hypothesis[0]
         ):
@@ -262,8 +265,14 @@ def _measure(
     larger = refit(fit, method="ML")
     small_design = restricted(larger.design, *hypothesis)
     smaller = estimate(small_design, method="ML", control=Control())
-    refitters = [Refitter(f, start=truth.T) for f in (smaller, larger)]
+    rho = _start_of(fit, truth)
+    refitters = [Refitter(f, start=truth.T, rho=rho) for f in (smaller, larger)]
     return RatioTestMeasure(RatioMeasure(*refitters), len(hypothesis[0]))
+
+
+def _start_of(fit: Fit, truth: Parameters) -> Vector | None:
+    """Return the residual parameters drawn with, if they are those of this design."""
+    return truth.rho if len(truth.rho) == fit.evaluation.problem.n_rho else None
 
 
 class FTestMeasure:
@@ -328,65 +337,3 @@ class RatioTestMeasure:
     def __call__(self, Y: Matrix) -> tuple[Matrix, dict[int, str], Sequence[Refits]]:
         values, failures, refits = self.ratios(Y)
         return chdtrc(self.num_df, np.maximum(values, 0.0)), failures, refits
-
-
-def restricted(design: Design, L: Matrix, rhs: Vector) -> Design:
-    """Return the design under L beta = rhs: X on the null space of L."""
-    X = design.fixed.X
-    fixed = _fixed_part(X @ null_space(L), design)
-    offset = X @ np.linalg.lstsq(L, rhs, rcond=None)[0]
-    if design.offset is not None:
-        offset = offset + design.offset
-    return replace(design, fixed=fixed, offset=offset)
-
-
-def _fixed_part(X: Matrix, design: Design, names: Sequence[str] = ()) -> FixedPart:
-    names = tuple(names) or tuple(f"column {j + 1}" for j in range(X.shape[1]))
-    coded = Coded(values=X, names=names, terms=(), spec=None)
-    weights = design.weights
-    return orthonormalize(coded, None if weights is None else np.sqrt(weights))
-
-
-def _fit_of(fit: Fit, newdata: object, truth: Parameters, seed: object) -> Fit:
-    """Return a fit of one response drawn on the design of new data."""
-    require_unrelated(fit, "Power on new data")
-    rows = NewRows(fit, newdata, range(len(fit.design.blocks)))
-    if not rows.n:
-        raise InferenceError("The new data have no complete row.")
-    design = _new_design(fit, rows)
-    blank = replace(fit, design=design)
-    simulator = simulator_of(blank, truth)
-    y = simulator.draw(*next(iter(chunks(simulator, 1, seed))))[:, 0]
-    control = Control()
-    return estimate(replace(design, y=y), method=fit.method, control=control)
-
-
-def _new_design(fit: Fit, rows: NewRows) -> Design:
-    """Return the design of new rows, coded as that of the fit."""
-    old = fit.design
-    blocks = []
-    for j, block in enumerate(old.blocks):
-        codes, labels, design = rows.random(j)
-        codes, levels = pd.factorize(labels)
-        blocks.append(
-            replace(block, levels=levels, pieces=(), codes=codes, design=design)
-        )
-    check_blocks(blocks, old.formula.source)
-    design = replace(
-        old,
-        y=np.zeros(rows.n),
-        blocks=tuple(blocks),
-        weights=None if old.weights is None else rows.weights(),
-        offset=None if old.offset is None else rows.offset(),
-        index=rows.index,
-        used=rows.complete,
-    )
-    names = [old.fixed.names[j] for j in old.fixed.kept]
-    fixed = _fixed_part(rows.X(), design, names)
-    if fixed.aliased:
-        raise InferenceError(
-            "The new data do not determine the coefficients "
-            f"{', '.join(fixed.aliased_names)}.",
-            hint="Give rows with all levels and enough values of the covariates.",
-        )
-    return replace(design, fixed=fixed)

@@ -18,8 +18,10 @@ from mixform._typing import AnyArray, Matrix, Vector
 from mixform.design import Relation
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
+from mixform.inference.new_residuals import new_errors
 from mixform.inference.new_rows import NewRows
-from mixform.inference.prediction import chosen_blocks, scaled_residuals
+from mixform.inference.prediction import chosen_blocks, normalized_residuals
+from mixform.residual.model import Residual
 
 #: Draws of one stream, and random numbers after which a stream ends earlier.
 CHUNK = 500
@@ -35,11 +37,13 @@ class Parameters:
     beta : (p,) fixed effects
     sigma : residual standard deviation
     T : relative covariance factor (k, k) of each random term
+    rho : (r,) parameters of the residual structure
     """
 
     beta: Vector
     sigma: float
     T: tuple[Matrix, ...]
+    rho: Vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,14 +82,16 @@ class Simulator:
     ----------
     mean : (n,) X beta + offset
     terms : the random terms
-    scale : (n,) residual standard deviations
+    scale : (n,) residual standard deviations, those of a residual structure left out
     residuals : standardized residuals to draw from; None for normal ones
+    structure : R of the rows; None if residuals are independent
     """
 
     mean: Vector
     terms: tuple[DrawnTerm, ...]
     scale: Vector
     residuals: Vector | None = None
+    structure: Residual | None = None
 
     @property
     def chunk(self) -> int:
@@ -102,6 +108,8 @@ class Simulator:
         e = normal[:, ends[-1] :]
         if self.residuals is not None:
             e = rng.choice(self.residuals, size=(count, n))
+        if self.structure is not None:
+            e = self.structure.color(e.T).T
         Y = self.mean[:, None] + (e * self.scale).T
         for term, start, end in zip(self.terms, ends[:-1], ends[1:], strict=True):
             drawn = normal[:, start:end].reshape(count, *term.kept.shape)
@@ -111,7 +119,7 @@ class Simulator:
 
 def parameters(fit: Fit) -> Parameters:
     """Return the estimates of a fit."""
-    return Parameters(beta=fit.beta, sigma=fit.sigma, T=fit.T)
+    return Parameters(beta=fit.beta, sigma=fit.sigma, T=fit.T, rho=fit.rho)
 
 
 def simulate(
@@ -129,7 +137,8 @@ def simulate(
     nsim : number of draws
     seed : None, an integer, `numpy.random.SeedSequence` or `numpy.random.Generator`
     newdata : a table with the model's columns; None for the rows in the model. Levels
-        that the fit has not seen get effects of their own
+        that the fit has not seen get effects of their own; residuals of a subject are
+        correlated with each other, not with those of the fit
     use_u : False draws new random effects, True keeps the estimated ones, names of
         grouping factors or terms keep those
 
@@ -147,7 +156,8 @@ def simulate(
         simulator = simulator_of(fit, parameters(fit), use_u=use_u)
         index, complete = fit.design.row_index, None
     else:
-        rows = NewRows(fit, newdata, range(len(fit.design.blocks)))
+        every = range(len(fit.design.blocks))
+        rows = NewRows(fit, newdata, every, errors="covariances")
         simulator = new_simulator(fit, parameters(fit), rows, use_u=use_u)
         index, complete = rows.index, rows.complete
     draws = [simulator.draw(*chunk) for chunk in chunks(simulator, nsim, seed)]
@@ -171,7 +181,8 @@ def simulator_of(
     Parameters
     ----------
     use_u : random terms whose estimates are kept
-    resample : draw from the fit's residuals, centered and of variance sigma^2
+    resample : draw from the fit's residuals, centered and of variance sigma^2; with a
+        residual structure from normalized ones
     """
     design = fit.design
     kept = set(chosen_blocks(fit, use_u))
@@ -188,7 +199,7 @@ def simulator_of(
     scale = np.full(len(mean), truth.sigma)
     residuals = None
     if resample:
-        rest = scaled_residuals(fit)
+        rest = normalized_residuals(fit)
         rest = rest - rest.mean()
         residuals = rest / np.sqrt(np.mean(rest**2))
     return Simulator(
@@ -196,7 +207,14 @@ def simulator_of(
         terms=terms,
         scale=scale if design.weights is None else scale / np.sqrt(design.weights),
         residuals=residuals,
+        structure=structure_of(fit, truth.rho),
     )
+
+
+def structure_of(fit: Fit, rho: Vector) -> Residual | None:
+    """Return R of the rows of the fit at residual parameters (r,)."""
+    rows = fit.evaluation.problem.rows
+    return None if rows is None else rows.model.at(rho)
 
 
 def new_simulator(
@@ -227,10 +245,12 @@ def new_simulator(
         T = truth.sigma * truth.T[j]
         Z = _sparse(codes, design, len(effects))
         terms.append(DrawnTerm(Z=Z, T=T, kept=effects, relation=block.relation))
+    errors = new_errors(fit, rows)
     return Simulator(
         mean=rows.X() @ truth.beta + rows.offset(),
         terms=tuple(terms),
-        scale=truth.sigma / np.sqrt(rows.weights()),
+        scale=truth.sigma / np.sqrt(errors.weights),
+        structure=None if errors.placement is None else errors.placement.own(truth.rho),
     )
 
 

@@ -27,6 +27,8 @@ from mixform.estimate.known import require_estimated
 from mixform.estimate.refit import refit as refit_model
 from mixform.inference.likelihood import aic, bic
 from mixform.inference.related import same_relation
+from mixform.inference.selection.residual_change import model_text, residual_change
+from mixform.inference.selection.same_data import require_same_data
 from mixform.progress import Progress
 
 COLUMNS = ["npar", "aic", "bic", "llf", "deviance", "chisq", "num_df", "p_value"]
@@ -113,13 +115,13 @@ def compare(
         require_estimated(fit, "A likelihood-ratio test")
     names = [f"m{i + 1}" for i in range(len(fits))] if names is None else list(names)
     for fit, name in zip(fits[1:], names[1:], strict=True):
-        _require_same_data(fits[0].design, fit.design, (names[0], name))
+        require_same_data(fits[0].design, fit.design, (names[0], name))
     fits, notes = _comparable(fits, names, refit, control, progress)
     order = sorted(range(len(fits)), key=lambda i: fits[i].n_parameters)
     fits, names = [fits[i] for i in order], [names[i] for i in order]
     notes += uncertified(zip(names, fits, strict=True))
     table, doubts = _table(fits, names)
-    sources = [fit.design.formula.source for fit in fits]
+    sources = [model_text(fit.design) for fit in fits]
     models = [f"{n}: {source}" for n, source in zip(names, sources, strict=True)]
     heading = "\n".join([f"Models compared by {fits[0].method}:", *models])
     return table, heading, (*notes, *doubts)
@@ -290,14 +292,21 @@ def _judge(
         return np.nan, np.nan, "does not hold the fixed effects of {}: there is no test"
     p = naive_p(chisq, num_df)
     change = random_change(small.design, large.design)
+    errors = residual_change(small.design, large.design)
+    if errors == "other":
+        doubt = "does not hold the residual structure of {}: p_value is of use"
+        return p, np.nan, f"{doubt} only if its covariances hold those of {{}}"
     if change == "other":
         doubt = "does not hold the random terms of {} one for one: p_value is of use"
         return p, np.nan, f"{doubt} only if its covariances hold those of {{}}"
     doubt = "has a variance that {} sets to zero: p_value is conservative"
-    if change == "one":
+    if change == "one" and errors == "same":
         return p, mixture_p(chisq, num_df), f"{doubt}, see p_mixture"
-    if change == "several":
+    if change in {"one", "several"}:
         return p, np.nan, f"{doubt}, and it {MORE}"
+    if errors == "edge":
+        doubt = "has a residual parameter that is at the edge of its range in {}"
+        return p, np.nan, f"{doubt}: p_value is conservative"
     return p, np.nan, None
 
 
@@ -356,44 +365,3 @@ def _spans(large: Design, small: Design) -> bool:
     Q, inner = large.fixed.Q, small.fixed.Q
     rest = inner - Q @ (Q.T @ inner)
     return bool(np.all(np.linalg.norm(rest, axis=0) < 1e-6))
-
-
-def _require_same_data(one: Design, two: Design, names: tuple[str, str]) -> None:
-    """Refuse models of different rows, responses, weights or offsets."""
-    first, second = names
-    hint = "Fit all models to the same rows, e.g. with the same subset=."
-    if not one.row_index.equals(two.row_index):
-        counts = f"{first} has {len(one.y)} rows, {second} {len(two.y)}"
-        extra = [
-            f"{len(gone)} of {whose} not in the other (the first: {gone[0]!r})"
-            for whose, gone in (
-                (first, one.row_index.difference(two.row_index, sort=False)),
-                (second, two.row_index.difference(one.row_index, sort=False)),
-            )
-            if len(gone)
-        ]
-        detail = "; ".join(extra) or "in another order"
-        raise InferenceError(
-            f"The models are of different rows: {counts}; {detail}.",
-            hint="Missing values may have dropped them. " + hint,
-        )
-    ones, nothing = np.ones(len(one.y)), np.zeros(len(one.y))
-    pairs = {
-        "responses": (one.y, two.y),
-        "weights": tuple(ones if d.weights is None else d.weights for d in (one, two)),
-        "offsets": tuple(nothing if d.offset is None else d.offset for d in (one, two)),
-    }
-    for what, (a, b) in pairs.items():
-        apart = ~np.isclose(a, b, rtol=1e-9, atol=0.0)
-        if apart.any():
-            text = "" if what != "responses" else _responses(one, two)
-            raise InferenceError(
-                f"The {what} of {first} and {second} differ{text} in "
-                f"{int(apart.sum())} of {len(a)} rows.",
-                hint="Likelihoods of different data are not comparable.",
-            )
-
-
-def _responses(one: Design, two: Design) -> str:
-    texts = one.formula.response.text, two.formula.response.text
-    return "" if texts[0] == texts[1] else f" ({texts[0]!r} and {texts[1]!r})"
