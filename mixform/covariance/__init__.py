@@ -4,7 +4,7 @@ from mixform.covariance.compound_symmetry import CompoundSymmetry
 from mixform.covariance.diagonal import Diagonal
 from mixform.covariance.factor_analytic import FactorAnalytic
 from mixform.covariance.markov import Markov
-from mixform.covariance.patterned import Patterned
+from mixform.covariance.patterned import Patterned as Patterned
 from mixform.covariance.placing import placed
 from mixform.covariance.reduced_rank import ReducedRank
 from mixform.covariance.structure import Curved as Curved

@@ -70,6 +70,10 @@ class CompoundSymmetry:
         rho = cosine**2 - sine**2 / (k - 1)
         return np.array([rho]), np.array([[-2.0 * sine * cosine * k / (k - 1)]])
 
+    def by_natural(self, x: Vector, k: int) -> tuple[Stack, Stack]:
+        c = len(x)
+        return np.repeat(1.0 - np.eye(k)[None], c, axis=0), np.zeros((c, c, k, k))
+
 
 def _factor(x: Vector, k: int) -> tuple[Matrix, Stack]:
     """Return L and dL, from the conditional variances of equicorrelated variables.

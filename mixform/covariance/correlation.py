@@ -75,6 +75,13 @@ class Correlation(Protocol):
         """Return names of the parameters to report, (c,)."""
         ...
 
+    def by_natural(self, x: Vector, k: int) -> tuple[Stack, Stack]:
+        """Return derivatives (c, k, k) of L L' by those parameters, and second ones.
+
+        Zero where a parameter is infinite, or at zero has none.
+        """
+        ...
+
     def natural(self, x: Vector, k: int) -> tuple[Vector, Matrix]:
         """Return the parameters to report (c,), and their derivatives (c, c)."""
         ...

@@ -108,6 +108,16 @@ class FactorAnalytic:
         vector = np.linalg.eigh(S)[1][:, 0]
         return np.vstack([np.append(vector, np.zeros(k)), np.eye(2 * k)[k:]])
 
+    def natural_derivatives(self, theta: Vector, k: int) -> tuple[Stack, Stack]:
+        """Return derivatives of T T' by loadings and specific variances, twice."""
+        unit = np.eye(k)
+        D, D2 = np.zeros((2 * k, k, k)), np.zeros((2 * k, 2 * k, k, k))
+        half = unit[:, :, None] * theta[:k]
+        D[:k], D[k:] = half + half.transpose(0, 2, 1), self.spanning(k)
+        pairs = unit[:, None, :, None] * unit[None, :, None, :]
+        D2[:k, :k] = pairs + pairs.transpose(0, 1, 3, 2)
+        return D, D2
+
     def natural(self, theta: Vector, columns: tuple[str, ...]) -> Natural:
         k = len(columns)
         names = [f"loading({name})" for name in columns]

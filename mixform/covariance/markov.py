@@ -110,6 +110,21 @@ class Markov:
             slope = 1.0
         return np.array([value]), np.array([[slope * dr]])
 
+    def by_natural(self, x: Vector, k: int) -> tuple[Stack, Stack]:
+        positions = np.arange(float(k)) if self.positions is None else self.positions
+        D = np.abs(np.subtract.outer(positions, positions))
+        value = float(self.natural(x, k)[0][0])
+        if not self.decay:
+            first = D * np.power(value, np.maximum(D - 1.0, 0.0))
+            second = D * (D - 1.0) * np.power(value, np.maximum(D - 2.0, 0.0))
+        elif value == 0.0 or not np.isfinite(value):
+            first = second = np.zeros((k, k))
+        else:
+            C = np.exp(-D / value)
+            first = C * D / value**2
+            second = C * (D**2 / value**4 - 2.0 * D / value**3)
+        return first[None], second[None, None]
+
     def _lags(self, k: int) -> tuple[np.ndarray, Matrix]:
         """Return the order of positions (k,), and the lags (k, k) in that order."""
         positions = self.positions

@@ -173,6 +173,42 @@ class Patterned:
             jacobian=jacobian,
         )
 
+    def natural_derivatives(self, theta: Vector, k: int) -> tuple[Stack, Stack]:
+        """Return derivatives of T T' by variances and correlations, and second ones.
+
+        Parameters without finite derivatives, such as one variance of several that is
+        zero, have derivatives of zero.
+        """
+        sd, x = self._split(theta, k)
+        L = self.family.factor(x, k)
+        C, (dC, d2C) = L @ L.T, self.family.by_natural(x, k)
+        s = np.broadcast_to(np.abs(sd), (k,))
+        n, t = len(sd), len(theta)
+        D, D2 = np.zeros((t, k, k)), np.zeros((t, t, k, k))
+        D[n:] = np.outer(s, s) * dC
+        D2[n:, n:] = np.outer(s, s) * d2C
+        if n == 1:
+            D[0], D2[0, 1:], D2[1:, 0] = C, dC, dC
+            return D, D2
+        # sqrt(v_i v_j) C_ij: by v_i half of it over v_i, on the diagonal 1.
+        inverse = np.where(s > 0.0, 1.0 / np.where(s > 0.0, s**2, 1.0), 0.0)
+        rows = np.eye(k)[:, :, None] * inverse[:, None, None]
+        half = (rows + rows.transpose(0, 2, 1)) / 2.0
+        D[:n] = half * np.outer(s, s) * C
+        D2[:n, n:] = half[:, None] * D[n:]
+        D2[n:, :n] = D2[:n, n:].transpose(1, 0, 2, 3)
+        D2[:n, :n] = (half[:, None] * half - self._own(inverse)) * np.outer(s, s) * C
+        return D, D2
+
+    def _own(self, inverse: Vector) -> Stack:
+        """Return d half_i / d v_i of half_i, -(1 / v_i^2) / 2 in row and column i."""
+        k = len(inverse)
+        out = np.zeros((k, k, k, k))
+        for i in range(k):
+            out[i, i, i] += inverse[i] ** 2 / 2.0
+            out[i, i, :, i] += inverse[i] ** 2 / 2.0
+        return out
+
     def _split(self, theta: Vector, k: int) -> tuple[Vector, Vector]:
         return theta[: self.n_sds(k)], theta[self.n_sds(k) :]
 

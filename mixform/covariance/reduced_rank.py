@@ -82,6 +82,17 @@ class ReducedRank:
     def spanning(self, k: int) -> Stack:
         return all_symmetric(k) if self.d >= k else np.empty((0, k, k))
 
+    def natural_derivatives(self, theta: Vector, k: int) -> tuple[Stack, Stack]:
+        """Return derivatives of T T' by the loadings, and second ones."""
+        rows, columns = self._places(k)
+        Lambda, unit = self.factor(theta, k), np.eye(k)
+        half = unit[rows][:, :, None] * Lambda.T[columns][:, None, :]
+        pairs = unit[rows][:, None, :, None] * unit[rows][None, :, None, :]
+        same = (columns[:, None] == columns)[:, :, None, None]
+        return half + half.transpose(0, 2, 1), same * (
+            pairs + pairs.transpose(0, 1, 3, 2)
+        )
+
     def natural(self, theta: Vector, columns: tuple[str, ...]) -> Natural:
         rows, factors = self._places(len(columns))
         names = tuple(

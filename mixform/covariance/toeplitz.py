@@ -86,6 +86,9 @@ class Toeplitz:
         L, dL = _lattice(x, k)
         return L[1:, 0], dL[:, 1:, 0].T
 
+    def by_natural(self, x: Vector, k: int) -> tuple[Stack, Stack]:
+        return self.spanning(k)[1:], np.zeros((k - 1, k - 1, k, k))
+
 
 def _lattice(x: Vector, k: int) -> tuple[Matrix, Stack]:
     """Return L (k, k) and dL (k - 1, k, k)."""

@@ -10,6 +10,7 @@ from mixform.estimate import Fit
 from mixform.inference.approximation import Approximation
 from mixform.inference.likelihood import aic, bic
 from mixform.inference.prediction import scaled_residuals
+from mixform.inference.random_structure import parameters_at_limit, structure_lines
 from mixform.inference.residual_structure import names_at_edge, residual_parameters
 from mixform.inference.variance_components import block_labels, covariances
 from mixform.report.layout import Section, Summary, column_grid
@@ -47,7 +48,7 @@ def summarize(
     sections += ["Scaled residuals:", _residuals(fit), ""]
     structured = fit.design.residual is not None
     if fit.design.blocks:
-        sections += ["Random effects:", _random(fit)]
+        sections += ["Random effects:", _random(fit), *_structures(fit)]
     elif not structured:
         df = fit.evaluation.problem.residual_df
         sigma = format_column([fit.sigma])[0]
@@ -157,6 +158,22 @@ def _random(fit: Fit) -> Section:
     return column_grid(headers, columns, n_left=2)
 
 
+def _structures(fit: Fit) -> list[Section]:
+    """Return a line for each term whose coefficients have a structure."""
+    lines: list[Section] = []
+    for label, name, table in structure_lines(fit):
+        parts = [
+            f"{parameter} {value:.3f}" + (f" (SE {se:.3f})" if np.isfinite(se) else "")
+            for parameter, value, se in zip(
+                table["parameter"], table["estimate"], table["se"], strict=True
+            )
+        ]
+        shown = ", ".join(parts[:LONGEST])
+        more = ", ... more in random_parameters()" if len(parts) > LONGEST else ""
+        lines.append(f" {label} {name}: {shown}{more}")
+    return lines
+
+
 def _residual(fit: Fit) -> list[Section]:
     """Lay the residual structure out: its parameters with standard errors."""
     part, table = fit.design.residual, residual_parameters(fit)
@@ -255,7 +272,8 @@ def fit_notes(fit: Fit) -> list[str]:
     ]
     if not fit.known:
         notes += [_singular_note(fit, j) for j in fit.singular_terms]
-    notes += [f"{name} is at the edge of its range." for name in names_at_edge(fit)]
+    at_limit = [*names_at_edge(fit), *([] if fit.known else parameters_at_limit(fit))]
+    notes += [f"{name} is at the edge of its range." for name in at_limit]
     if not fit.convergence.converged:
         notes.append(f"{fit.convergence.message}.")
     return notes
@@ -283,6 +301,8 @@ def _singular_note(fit: Fit, j: int) -> str:
             f"singular fit: the variance of {label} {', '.join(zero)} is estimated "
             "as zero."
         )
+    if block.k > 2 and fit.evaluation.problem.structures[j].curved:
+        return f"singular fit: a combination of the effects of {label} has no variance."
     return (
         f"singular fit: the effects {', '.join(block.columns)} of {label} are "
         "perfectly correlated."

@@ -14,7 +14,12 @@ from mixform.call import Call
 from mixform.design import Design
 from mixform.errors import MixformError
 from mixform.estimate import Control, Convergence, Fit, resolve_control
-from mixform.inference import likelihood, random_effects, residual_structure
+from mixform.inference import (
+    likelihood,
+    random_effects,
+    random_structure,
+    residual_structure,
+)
 from mixform.inference.approximation import Approximation, approximate
 from mixform.inference.contrast_tests import coefficient_tests
 from mixform.inference.leverage import leverage
@@ -75,6 +80,16 @@ class Estimates:
         table = residual_structure.residual_parameters(self._fit)["estimate"]
         deviations = [str(name).split(":")[-1].startswith("sd") for name in table.index]
         return table[~np.array(deviations)].rename(None)
+
+    def random_parameters(self) -> pd.DataFrame:
+        """Return the parameters of random terms with a structure (cs, ar1, fa1, ...).
+
+        Returns
+        -------
+        frame : ``grp, structure, parameter, estimate, se``; se is NaN at a limit of the
+            parameter's range. No rows without such a term
+        """
+        return random_structure.random_parameters(self._fit)
 
     def residual_parameters(self, level: float | None = None) -> pd.DataFrame:
         """Return SDs, correlations and dispersion of the residuals.

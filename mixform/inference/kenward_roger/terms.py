@@ -59,12 +59,12 @@ def terms_of(here: Evaluation, theta: Vector) -> list[Term]:
         problem.structures, problem.theta_slices, problem.blocks, here.T, strict=True
     ):
         second = None
-        if isinstance(structure, Nonlinear):
+        if structure.linear:
+            D = structure.spanning(block.k)
+        elif isinstance(structure, Nonlinear):
             D, second = structure.natural_derivatives(theta[where], block.k)
             moves = np.any(D != 0.0, axis=(1, 2))
             D, second = D[moves], second[np.ix_(moves, moves)]
-        elif structure.linear:
-            D = structure.spanning(block.k)
         else:
             raise InferenceError(
                 f"Kenward-Roger's approximation of {structure.name!r} is not known.",

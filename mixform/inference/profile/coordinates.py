@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from mixform._typing import Codes, Matrix, Stack, Vector
-from mixform.covariance import semidefinite_cholesky
+from mixform.covariance import Structure, semidefinite_cholesky
 from mixform.estimate import Fit
 from mixform.estimate.criterion import Evaluation
 from mixform.estimate.problem import Problem
@@ -27,7 +27,9 @@ HALF_PI = float(np.pi / 2.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chart:
-    """The factors T of all blocks, linear in w, and the residual parameters.
+    """The factors T of all blocks as functions of w, and the residual parameters.
+
+    T is linear in w, but that of a curved structure.
 
     Attributes
     ----------
@@ -35,6 +37,7 @@ class Chart:
     slices : where each block's entries stand in w
     columns : (t,) which column of which lower triangular factor an entry belongs to
     w : (t + r,) at the estimates, entries of T first
+    structures : of the blocks
     errors : how the last r of w stand for those of the residual structure
     """
 
@@ -42,6 +45,7 @@ class Chart:
     slices: tuple[slice, ...]
     columns: Codes
     w: Vector
+    structures: tuple[Structure, ...]
     errors: ErrorChart | None = None
 
     def problem(self, problem: Problem, w: Vector) -> Problem:
@@ -54,20 +58,30 @@ class Chart:
     def factors(self, w: Vector) -> tuple[Matrix, ...]:
         """Return T of each block."""
         return tuple(
-            (w[where] @ basis.reshape(len(basis), -1)).reshape(basis.shape[1:])
-            for where, basis in zip(self.slices, self.bases, strict=True)
+            structure.factor(w[where], basis.shape[1])
+            if structure.curved
+            else (w[where] @ basis.reshape(len(basis), -1)).reshape(basis.shape[1:])
+            for structure, where, basis in zip(
+                self.structures, self.slices, self.bases, strict=True
+            )
         )
 
     def pull(
-        self, gradients: tuple[Matrix, ...], by_rho: Vector, here: Evaluation
+        self,
+        w: Vector,
+        gradients: tuple[Matrix, ...],
+        by_rho: Vector,
+        here: Evaluation,
     ) -> Vector:
         """Return derivatives by w from those by the entries of T and by rho."""
         out = np.empty(len(self.w))
         if self.errors is not None:
             out[len(self.columns) :] = self.errors.pull(by_rho, here)
-        for where, basis, gradient in zip(
-            self.slices, self.bases, gradients, strict=True
+        for structure, where, basis, gradient in zip(
+            self.structures, self.slices, self.bases, gradients, strict=True
         ):
+            if structure.curved:
+                basis = structure.derivatives(w[where], basis.shape[1])
             out[where] = basis.reshape(len(basis), -1) @ gradient.ravel()
         return out
 
@@ -83,13 +97,16 @@ def plain_chart(fit: Fit) -> Chart:
     ):
         basis = structure.derivatives(fit.scaled_theta[where], block.k)
         bases.append(basis)
-        columns.append(first + np.any(basis != 0.0, axis=1).argmax(axis=1))
+        column = np.any(basis != 0.0, axis=1).argmax(axis=1)
+        # Angles make no column small.
+        columns.append(first + (0 * column if structure.curved else column))
         first += block.k
     return Chart(
         bases=tuple(bases),
         slices=problem.theta_slices,
         columns=np.concatenate(columns) if columns else np.empty(0, dtype=np.int64),
         w=fit.scaled_theta[: problem.n_theta],
+        structures=problem.structures,
     )
 
 
@@ -103,7 +120,8 @@ def ordered_chart(fit: Fit, plain: Chart, j: int, first: tuple[int, ...]) -> Cha
     k = len(C)
     order = [*first, *(c for c in range(k) if c not in first)]
     diagonal = not np.any(C - np.diag(np.diag(C)))
-    if not fit.evaluation.problem.structures[j].couples or k == 1:
+    structure = fit.evaluation.problem.structures[j]
+    if not structure.couples or structure.curved or k == 1:
         return plain
     if diagonal and order == list(range(k)):
         return plain

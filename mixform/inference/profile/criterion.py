@@ -83,7 +83,8 @@ def _differentiate(
         by_sigma = 2.0 * (residual_df - here.r2 / sigma2)
         criterion = here.logdets + residual_df * (LOG_2_PI + 2.0 * log_sigma)
         criterion += here.r2 / sigma2
-    by_w = _by_w(coordinates.chart, here, sigma2)
+    w, _ = coordinates.place(kappa, x)
+    by_w = _by_w(coordinates.chart, w, here, sigma2)
     by_kappa, by_x = coordinates.pull(kappa, x, by_w, by_sigma)
     return Value(
         criterion=criterion,
@@ -94,16 +95,16 @@ def _differentiate(
     )
 
 
-def _by_w(chart: Chart, here: Evaluation, sigma2: float) -> Vector:
+def _by_w(chart: Chart, w: Vector, here: Evaluation, sigma2: float) -> Vector:
     """Return derivatives of the criterion by w at a given sigma^2."""
-    parts = _parts(chart, here)
+    parts = _parts(chart, w, here)
     return parts[0] + parts[1] / sigma2
 
 
-def _parts(chart: Chart, here: Evaluation) -> tuple[Vector, Vector]:
+def _parts(chart: Chart, w: Vector, here: Evaluation) -> tuple[Vector, Vector]:
     """Return derivatives by w of the log determinants, and of r^2."""
     determinants, quadratic = (
-        chart.pull(by_T, by_rho, here)
+        chart.pull(w, by_T, by_rho, here)
         for by_T, by_rho in zip(
             here.factor_gradients, here.residual_gradients, strict=True
         )
@@ -133,9 +134,12 @@ def constrain(
     return moved, 2.0 * gap / (size * moved.sigma2 * coordinates.y_scale)
 
 
-def determinant_slopes(coordinates: Coordinates, kappa: float, value: Value) -> Vector:
+def determinant_slopes(
+    coordinates: Coordinates, kappa: float, x: Vector, value: Value
+) -> Vector:
     """Return derivatives of the log determinants alone, by w."""
-    return _parts(coordinates.chart, value.here)[0]
+    w, _ = coordinates.place(kappa, x)
+    return _parts(coordinates.chart, w, value.here)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -169,11 +173,11 @@ def chart_hessian(problem: Problem, chart: Chart) -> ChartHessian:
             w = chart.w.copy()
             w[k] += sign * step
             there = solve_at(problem, chart, w)
-            sides.append(_by_w(chart, there, there.sigma2))
+            sides.append(_by_w(chart, w, there, there.sigma2))
         profiled[k] = (sides[0] - sides[1]) / (2.0 * step)
     profiled = (profiled + profiled.T) / 2.0
     here = solve_at(problem, chart, chart.w)
-    cross = -2.0 * _parts(chart, here)[1] / here.sigma2
+    cross = -2.0 * _parts(chart, chart.w, here)[1] / here.sigma2
     curvature = 4.0 * problem.residual_df
     joint = np.empty((t + 1, t + 1))
     joint[:t, :t] = profiled + np.outer(cross, cross) / curvature

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from mixform._typing import Matrix, Stack, Vector
+from mixform.covariance import Patterned
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
 from mixform.estimate.criterion import require_rows
@@ -127,7 +128,7 @@ def _random_parameters(fit: Fit) -> list[Parameter]:
         for pair in pairs[j]:
             one, two = names[pair[0]], names[pair[-1]]
             is_sd = len(pair) == 1
-            obstacle = None
+            obstacle = _structure_obstacle(fit, j, is_sd=is_sd)
             if not is_sd and j in fit.singular_terms:
                 obstacle = f"no limits: the covariance of {label} is singular"
             found.append(
@@ -143,6 +144,17 @@ def _random_parameters(fit: Fit) -> list[Parameter]:
                 )
             )
     return found
+
+
+def _structure_obstacle(fit: Fit, j: int, *, is_sd: bool) -> str | None:
+    """Return why the covariance structure of block j has no profile of a parameter."""
+    structure = fit.evaluation.problem.structures[j]
+    if structure.mixes and structure.rank(len(fit.T[j])) == len(fit.T[j]):
+        return None
+    if is_sd and (isinstance(structure, Patterned) or not structure.couples):
+        return None
+    what = "standard deviations" if is_sd else "correlations"
+    return f"no limits: {structure.name} has no parameters for these {what}"
 
 
 def _pairs(fit: Fit, j: int) -> list[tuple[int, ...]]:
@@ -285,10 +297,13 @@ class Profiler:
             return CorCoordinates(chart=chart, one=start, low=start + 1, two=start + k)
         c = coefficients[0]
         C = problem.Z_scales[j]
-        couples = problem.structures[j].couples
+        structure = problem.structures[j]
+        # The first pivot of an unstructured T; else the place of the coefficient's SD.
+        first = structure.couples and not structure.scales_columns
+        own = structure.curved or not structure.couples
         return SdCoordinates(
             chart=chart,
-            d=start if couples else start + c,
+            d=start + c if own and not first else start,
             unit=float(np.linalg.norm(C[:, c])) / problem.y_scale,
             sigma=float(np.sqrt(fit.evaluation.sigma2)),
         )

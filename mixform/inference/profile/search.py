@@ -197,7 +197,7 @@ class _Search:
             if there is None:
                 return None
             curvature[row] = there.gradient[zero] / PROBE
-            slopes = determinant_slopes(self.coordinates, self.kappa, there)
+            slopes = determinant_slopes(self.coordinates, self.kappa, probe, there)
             _, by_x = self.coordinates.pull(self.kappa, probe, slopes, 0.0)
             expected[row] = by_x[zero] / PROBE
         values, vectors = np.linalg.eigh((curvature + curvature.T) / 2.0)
