@@ -307,7 +307,7 @@ def test_observed_information_is_that_of_the_natural_parameters(name, model):
 class AR1:
     """Variance sigma^2 rho^|i - j|: T by (log sigma, artanh rho)."""
 
-    name, scales_columns, couples = "us", False, True
+    name, scales_columns, couples, linear = "us", False, True, False
 
     def n_parameters(self, k):
         return 2

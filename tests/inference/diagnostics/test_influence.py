@@ -13,7 +13,7 @@ from mixform.errors import InferenceError
 from mixform.estimate.criterion import evaluate
 from mixform.estimate.problem import build_problem
 from mixform.estimate.reml import scaled_start
-from mixform.inference.diagnostics import deletion
+from mixform.inference.diagnostics import deletion, fewer_rows
 from mixform.inference.diagnostics import influence as module
 from mixform.inference.diagnostics.influence import influence, ranef_without
 from tests.diagnostics_references import (
@@ -108,7 +108,7 @@ def test_held_theta_agrees_with_the_criterion_evaluated_on_the_other_rows():
     found = influence(fit, "Block")
     block = next(b for b in fit.design.blocks if b.term.group_label == "Block")
     for level in (0, 4):
-        design = module._rows_of(fit.design, block.codes != level)
+        design = fewer_rows._rows_of(fit.design, block.codes != level)
         problem = build_problem(design, reml=True)
         there = evaluate(problem, scaled_start(problem, fit.theta))
         beta = np.linalg.solve(
@@ -221,7 +221,7 @@ def test_a_group_that_carries_a_fixed_effect_alone_has_no_answer(refit):
 
 def test_an_interrupt_keeps_what_is_done(monkeypatch):
     fit, calls = reference_fit("sleep"), []
-    refit_one = module._fit_without
+    refit_one = module.fit_without
 
     def interrupted(*arguments):
         calls.append(1)
@@ -229,7 +229,7 @@ def test_an_interrupt_keeps_what_is_done(monkeypatch):
             raise KeyboardInterrupt
         return refit_one(*arguments)
 
-    monkeypatch.setattr(module, "_fit_without", interrupted)
+    monkeypatch.setattr(module, "fit_without", interrupted)
     found = influence(fit, "Subject", refit=True)
     assert list(found.table.index) == ["308", "309", "310"]
     assert found.variances is not None
