@@ -98,6 +98,16 @@ def test_wald_limits_are_nlmes():
         )
 
 
+def test_wald_limits_hold_the_fixed_effects_and_the_residuals():
+    m = as_nlme("ar1")
+    found = m.conf_int(method="wald")
+    assert list(found.index) == [*m.params.index, "sd", "rho"]
+    np.testing.assert_allclose(
+        found.loc["rho"], m.residual_parameters(0.95).loc["rho", ["lower", "upper"]]
+    )
+    assert list(m.conf_int().index) == list(m.params.index)
+
+
 def test_likelihood_ratios_are_nlmes():
     iid = mf.fit("distance ~ age * Sex", orthodont())
     table = mf.compare(iid, as_nlme("ar1"), as_nlme("us"))
@@ -204,6 +214,18 @@ def test_deviance_of_a_restricted_fit_is_that_of_the_likelihood():
 def test_lme4_has_no_such_model():
     with pytest.raises(InferenceError, match="independent residuals"):
         mf.compare_lme4(fit_of(MODELS[0]), program_only=True)
+
+
+def test_figures_of_correlated_residuals():
+    pytest.importorskip("matplotlib").use("Agg")
+    m = fit_of(("y ~ x", "ar1(visit | id)", None, None))
+    drawn = np.sort(m.plot.qq("normalized").collections[0].get_offsets()[:, 1])
+    np.testing.assert_allclose(drawn, np.sort(m.residuals("normalized")))
+    for kind in ("zeta", "density", "pairs"):
+        m.plot.profile(["sd", "rho"], kind)
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    pyplot.close("all")
 
 
 def test_command_line(tmp_path, capsys):

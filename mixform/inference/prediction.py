@@ -237,6 +237,7 @@ def predict_frame(
     if interval is not None:
         tail = 0.5 * (1.0 + level)
         width = np.where(np.isinf(ddf), ndtri(tail), stdtrit(ddf, tail)) * se
+        width = np.where(se == 0.0, 0.0, width)
         columns |= {"lower": found.estimate - width, "upper": found.estimate + width}
     return pd.DataFrame(
         {name: found.spread(values) for name, values in columns.items()},

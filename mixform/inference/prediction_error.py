@@ -206,9 +206,7 @@ def given_residuals(fit: Fit, here: Evaluation, rows: PredictedRows) -> Vector:
     starts = np.cumsum([0, *(block.q for block in problem.blocks)])
     for some in errors.chunks():
         k = errors.whitened(here, some)
-        rest = out[some] - np.einsum("nr,nr->r", k, k)
-        # An observed residual leaves nothing but rounding.
-        rest[np.abs(rest) < 1e-12 * out[some]] = 0.0
+        rest, least = out[some] - np.einsum("nr,nr->r", k, k), 1e-12 * out[some]
         Z = np.zeros((problem.equations.q, k.shape[1]))
         for part in rows.parts:
             C, T = problem.Z_scales[part.block], here.T[part.block]
@@ -216,14 +214,18 @@ def given_residuals(fit: Fit, here: Evaluation, rows: PredictedRows) -> Vector:
             new, values = codes < 0, np.linalg.solve(C.T, design.T).T
             prior = values[new] @ T
             rest[new] += np.einsum("ik,ik->i", prior, prior)
-            own = np.flatnonzero(~new)
-            places = starts[part.block] + codes[own, None] * values.shape[1]
-            Z[places + np.arange(values.shape[1]), own[:, None]] = values[own]
+            block, own = problem.blocks[part.block], np.flatnonzero(~new)
+            at = np.zeros((block.n_levels, block.k, len(codes)))
+            at[codes[own], :, own] = values[own]
+            start = starts[part.block]
+            Z[start : start + block.q] = block.at_factors(at).reshape(block.q, -1)
         Z -= whitened.Zt_dot(problem.equations, k)
         u = problem.equations.Lambda_dot(here.T, Z, transpose=True)
         half = (left[some] - k.T @ whitened.X - u.T @ here.V[:, :-1]) @ here.R_inverse
         rest += np.einsum("ij,ij->i", half, half)
-        out[some] = rest + np.einsum("qr,qr->r", u, here.factor.solve(u))
+        rest += np.einsum("qr,qr->r", u, here.factor.solve(u))
+        # An observed residual leaves nothing but rounding.
+        out[some] = np.where(np.abs(rest) > least, rest, 0.0)
     return out
 
 

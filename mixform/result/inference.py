@@ -223,6 +223,9 @@ class Inference(Estimates):
             method=method,
         )
         frame = pd.DataFrame(limits, index=table.index, columns=["lower", "upper"])
+        if method == "wald" and self._fit.design.residual is not None:
+            errors = self.residual_parameters(level)[["lower", "upper"]]
+            frame = pd.concat([frame, errors])
         return intervals.chosen_rows(frame, parameters)
 
     def profile(

@@ -92,9 +92,11 @@ def test_observed_residual_is_itself(model):
     if "nugget" in model[1]:
         pytest.skip("a nugget is drawn anew")
     data = longitudinal()
-    found = fit_of(model, data).predict(data, residual=True, se=True)
-    np.testing.assert_allclose(found.estimate, data.y, atol=1e-9)
-    np.testing.assert_allclose(found.se, 0.0, atol=1e-9)
+    m = fit_of(model, data)
+    found = m.predict(data, residual=True, interval="prediction")
+    for column in ("estimate", "lower", "upper"):
+        np.testing.assert_allclose(found[column], data.y, atol=1e-9)
+    assert (found.se == 0.0).all()
 
 
 @pytest.mark.parametrize(
@@ -258,3 +260,40 @@ def test_residuals_that_say_nothing_are_refused():
         m.predict(residual=True)
     with pytest.raises(InferenceError, match="random=True"):
         m.predict(data, residual=True, random=False)
+
+
+@pytest.mark.parametrize("form", ["covariance", "precision"])
+def test_kriging_beside_related_levels(form):
+    """Plots of related varieties in a field with correlated residuals."""
+    rng = np.random.default_rng(3)
+    names = [f"v{i}" for i in range(8)]
+    half = rng.normal(size=(8, 30))
+    K = pd.DataFrame(half @ half.T / 30.0, names, names)
+    data = field().assign(variety=np.tile(names, 8)[:60])
+    b = np.linalg.cholesky(K) @ rng.normal(size=8)
+    data["y"] += 2.0 * b[np.tile(np.arange(8), 8)[:60]]
+    given = K if form == "covariance" else mf.precision(np.linalg.inv(K), names)
+    m = mf.fit(
+        "y ~ lat + (1 | variety)", data, residual="exp(lat + lon)",
+        relationship={"variety": given},
+    )  # fmt: skip
+    new = field(9, 15).drop(columns="y").assign(variety=(names * 2)[:15])
+    every = pd.concat([data, new], ignore_index=True)
+    scale = float(m.residual_parameters().estimate["range"])
+    place = every[["lat", "lon"]].to_numpy()
+    apart = np.linalg.norm(place[:, None] - place, axis=2)
+    codes = every.variety.str[1:].astype(int).to_numpy()
+    variance = float(m.varcorr.vcov.iloc[0])
+    V = m.sigma**2 * np.exp(-apart / scale) + variance * K.to_numpy()[codes][:, codes]
+    X, n = np.column_stack([np.ones(75), every.lat]), 60
+    Vi = np.linalg.inv(V[:n, :n])
+    A = np.linalg.inv(X[:n].T @ Vi @ X[:n])
+    beta = A @ X[:n].T @ Vi @ data.y
+    k = V[n:, :n] @ Vi
+    left = X[n:] - k @ X[:n]
+    found = m.predict(new, residual=True, se=True)
+    np.testing.assert_allclose(
+        found.estimate, X[n:] @ beta + k @ (data.y - X[:n] @ beta), atol=1e-7
+    )
+    expected = np.diag(V[n:, n:] - k @ V[:n, n:] + left @ A @ left.T)
+    np.testing.assert_allclose(found.se, np.sqrt(expected), rtol=1e-6)
