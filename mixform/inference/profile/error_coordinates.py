@@ -19,7 +19,8 @@ from mixform.estimate import Fit
 from mixform.estimate.criterion import Evaluation, require_rows
 from mixform.inference.natural_parameters import Reading
 from mixform.inference.profile.coordinates import Chart
-from mixform.residual.model import EDGE, ResidualModel
+from mixform.residual.evaluated import EDGE
+from mixform.residual.model import ResidualModel
 
 #: Steps of one on the unconstrained scale that are tried to find the edge of a range.
 FARTHEST = 60
