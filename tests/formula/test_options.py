@@ -38,6 +38,7 @@ def test_every_nested_term_has_the_options():
 def test_bad_options_are_underlined(formula, message, caret):
     with pytest.raises(FormulaError, match=message) as caught:
         parse_formula(formula, NAMES)
+    assert caught.value.span is not None
     assert caught.value.span[0] == caret
 
 
