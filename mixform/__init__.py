@@ -15,6 +15,7 @@ from mixform.errors import (
     SolverError,
 )
 from mixform.estimate import Control
+from mixform.estimate.known import ratio
 from mixform.mme.matrix_level import MixedModelEquations
 from mixform.relationship import Pedigree, genomic, loading, precision, single_step
 from mixform.result import Result
@@ -42,6 +43,7 @@ __all__ = [
     "loading",
     "multitrait",
     "precision",
+    "ratio",
     "scan",
     "single_step",
 ]

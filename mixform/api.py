@@ -53,7 +53,7 @@ def fit(
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
     relationship : ``{"animal": ...}``: `Pedigree`, table of it, covariance, `genomic`,
         `loading`, `single_step`, `precision`; ``iid(1 | animal)`` ignores it
-    varcomp : known variances, ``{"animal": 20.0, "residual": 40.0}``, held
+    varcomp : variances held, ``{"animal": 20.0, "residual": 40.0}``; see `ratio`
     residual : structure, ``"us(visit | id)"``; also cs, csh, ar1, arh1, car1, toep,
         toeph, ante1, diag, exp, gau, mat; ``arm/id`` gives each arm its parameters
     dispersion : formula of the log residual standard deviation, ``"~ sex"``

@@ -36,7 +36,7 @@ from mixform.errors import (
     suggest,
 )
 from mixform.estimate import Control, Fit, estimate, resolve_control
-from mixform.estimate.known import solve_known
+from mixform.estimate.known import read_variances
 from mixform.formula import (
     formulaic_formula,
     parse_dispersion,
@@ -114,14 +114,12 @@ class Call:
             new["formula"] = update_formula(self.formula, formula)
             if self.contrasts and "contrasts" not in changes:
                 new["contrasts"] = _still_used(self.contrasts, str(new["formula"]))
-            if self.relationship and "relationship" not in changes:
-                parsed = parse_formula(str(new["formula"]), tuple(STRUCTURES))
-                groups = {term.group_label for term in parsed.random}
-                new["relationship"] = {
-                    name: value
-                    for name, value in self.relationship.items()
-                    if name in groups
-                } or None
+            parsed = parse_formula(str(new["formula"]), tuple(STRUCTURES))
+            groups = {term.group_label for term in parsed.random}
+            for argument in ("relationship", "varcomp"):
+                given = getattr(self, argument)
+                if isinstance(given, Mapping) and argument not in changes:
+                    new[argument] = _of_groups(given, groups)
         old = {name: getattr(self, name) for name in known}
         changed = make_call(**cast("dict[str, Any]", old | new))
         # A file that was not named again must be the one that was read.
@@ -175,8 +173,7 @@ def run(call: Call, progress: bool | None = None) -> Fit:
     """
     design = design_of(call)
     control = resolve_control(call.control)
-    if call.varcomp is not None:
-        return solve_known(design, call.varcomp, method=call.method, control=control)
+    given = None if call.varcomp is None else read_variances(design, call.varcomp)
     with SearchProgress(progress) as bar:
         return estimate(
             design,
@@ -184,6 +181,7 @@ def run(call: Call, progress: bool | None = None) -> Fit:
             control=control,
             start=call.start,
             progress=bar,
+            given=given,
         )
 
 
@@ -316,6 +314,13 @@ def _kept(value: object) -> Any:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _of_groups(given: Mapping[Any, Any], groups: set[str]) -> dict[Any, Any] | None:
+    """Return the entries of groups that a formula has, and of the residual."""
+    kept = {*groups, "residual", "Residual"}
+    kept |= {name for name in given if str(name).rpartition(".")[0] in groups}
+    return {name: value for name, value in given.items() if name in kept} or None
 
 
 def _still_used(contrasts: Mapping[str, object], formula: str) -> dict[str, object]:

@@ -25,6 +25,7 @@ from mixform.estimate.criterion import (
     gradient,
 )
 from mixform.estimate.determination import undetermined
+from mixform.estimate.held import is_held
 from mixform.estimate.limits import (
     PROBE,
     Inward,
@@ -81,7 +82,8 @@ def snap_to_boundary(
     ):
         T = here.T[j]
         pivots = np.sort(np.abs(np.asarray(T.diagonal())))[-structure.rank(len(T)) :]
-        if structure.curved or float(pivots[0]) > SMALL_PIVOT or not np.any(T):
+        fixed = structure.curved or is_held(structure)
+        if fixed or float(pivots[0]) > SMALL_PIVOT or not np.any(T):
             continue
         for Sigma, tolerance in _singular_neighbors(structure, T):
             trial = theta.copy()
@@ -145,15 +147,16 @@ def canonical_signs(problem: Problem, theta: Vector) -> Vector:
 
 
 def interior_parameters(problem: Problem, theta: Vector) -> np.ndarray:
-    """Return which parameters are free to move both ways, (t,) boolean.
+    """Return which parameters are free to move both ways, (t + r,) boolean.
 
     Parameters that only enter a zero column of T sit on the boundary, and so do
-    correlations at the edge of their range.
+    correlations at the edge of their range; those of a residual structure that is held
+    do not move.
     """
-    interior = np.ones(len(theta), dtype=bool)
+    interior = problem.free
     if problem.rows is not None:
         here = problem.rows.model.at(theta[problem.n_theta :])
-        interior[problem.n_theta :] = ~here.at_edge()
+        interior[problem.n_theta :] &= ~here.at_edge()
     for structure, where, block in zip(
         problem.structures, problem.theta_slices, problem.blocks, strict=True
     ):
@@ -170,7 +173,7 @@ def interior_parameters(problem: Problem, theta: Vector) -> np.ndarray:
 
 def certify(problem: Problem, theta: Vector, here: Evaluation) -> Certificate:
     """Judge the point (t,) that a search ended at."""
-    if len(theta) == 0:
+    if not np.any(problem.free):
         return Certificate(
             predicted_decrease=0.0, smallest_eigenvalue=np.inf, direction=None
         )
@@ -225,10 +228,13 @@ def _decrease_left(problem: Problem, theta: Vector, here: Evaluation) -> float:
 
 
 def _null_spaces(here: Evaluation) -> list[Matrix]:
-    """Return an orthonormal basis (k, d) of the null space of each block's T'."""
+    """Return an orthonormal basis (k, d) of the null space of each block's T'.
+
+    Of those that are estimated; none of a held one.
+    """
     spaces: list[Matrix] = []
     for structure, T in zip(here.problem.structures, here.T, strict=True):
-        if not np.any(zero_columns(structure, T)):
+        if is_held(structure) or not np.any(zero_columns(structure, T)):
             spaces.append(np.empty((len(T), 0)))
         else:
             zero = ~np.any(T, axis=0)

@@ -6,9 +6,11 @@ equations in (beta, u) (Henderson 1984; Bates, Machler, Bolker and Walker 2015):
     REML = log|M| - log|P| + log|R| + log|X'V^-1X| + (n-p)(1 + log(2 pi r^2/(n-p)))
     ML   = log|M| - log|P| + log|R|                +  n   (1 + log(2 pi r^2/ n   ))
 
-everything from one factorisation of M. The gradient needs entries of C~^-1 on the
-pattern of Z'R^-1Z only; the average information (Gilmour, Thompson and Cullis 1995)
-one more solve with a right-hand side for each parameter.
+everything from one factorisation of M. Where sigma^2 is held, or tied to a variance
+that is (see `held`), it is not profiled out: the last term is df log(2 pi sigma^2) +
+r^2 / sigma^2. The gradient needs entries of C~^-1 on the pattern of Z'R^-1Z only; the
+average information (Gilmour, Thompson and Cullis 1995) one more solve with a right-hand
+side for each parameter.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import SolverError
+from mixform.estimate.held import add_tied, is_held
 from mixform.estimate.problem import Problem
 from mixform.estimate.whitening import Rows
 from mixform.mme import Factor
@@ -66,13 +69,14 @@ class Evaluation:
     @property
     def sigma2(self) -> float:
         """Residual variance, in units of the scaled y."""
-        return self.r2 / self.problem.residual_df
+        return self.problem.sigma2(self.T, self.r2)
 
     @cached_property
     def criterion(self) -> float:
         """-2 log (restricted) likelihood of the scaled problem."""
         df = self.problem.residual_df
-        return self.logdets + df * (1.0 + LOG_2_PI + float(np.log(self.r2 / df)))
+        fitted = df * (LOG_2_PI + float(np.log(self.sigma2)))
+        return self.logdets + fitted + self.r2 / self.sigma2
 
     @property
     def noise(self) -> float:
@@ -82,7 +86,7 @@ class Evaluation:
         leading digits have cancelled.
         """
         problem = self.problem
-        cancelled = 1e-15 * problem.residual_df * problem.yty / self.r2
+        cancelled = 1e-15 * problem.yty / self.sigma2
         return 1e-13 * (problem.n + abs(self.criterion)) + cancelled
 
     @cached_property
@@ -216,7 +220,7 @@ def chain_to_theta(
 
     ``theta`` may hold residual parameters behind its own.
     """
-    out = np.empty(problem.n_theta)
+    out = np.zeros(problem.n_theta)
     for structure, where, block, gradient in zip(
         problem.structures,
         problem.theta_slices,
@@ -225,14 +229,19 @@ def chain_to_theta(
         strict=True,
     ):
         dT = structure.derivatives(theta[where], block.k)
-        out[where] = dT.reshape(len(dT), -1) @ gradient.ravel()
+        out[where] += dT.reshape(len(dT), gradient.size) @ gradient.ravel()
     return out
 
 
 def gradient(evaluation: Evaluation, theta: Vector) -> Vector:
     """Return the exact gradient of the criterion by theta and rho, (t + r,)."""
     determinants, quadratic = parts_of_gradient(evaluation, theta)
-    return determinants + quadratic / evaluation.sigma2
+    out = determinants + quadratic / evaluation.sigma2
+    held = evaluation.problem.held
+    if held is not None and held.tied is not None:
+        s = float(theta[held.slot])  # sigma = 1 / s
+        out[held.slot] += 2.0 * (evaluation.r2 * s - evaluation.problem.residual_df / s)
+    return np.where(evaluation.problem.free, out, 0.0)
 
 
 def parts_of_gradient(evaluation: Evaluation, theta: Vector) -> tuple[Vector, Vector]:
@@ -271,6 +280,8 @@ def em_step(evaluation: Evaluation, theta: Vector) -> Vector:
         _gradient_by_T(evaluation),
         strict=True,
     ):
+        if is_held(structure):
+            continue
         change = T @ T.T @ G @ T.T / (2.0 * block.m)  # G = 2 S T
         Sigma = T @ T.T - (change + change.T) / 2.0
         out[where] = structure.from_covariance(Sigma, 0.0)
@@ -294,11 +305,14 @@ def average_information(evaluation: Evaluation, theta: Vector) -> Matrix:
 
     A_kl = (q_k'P~q_l - (q_k'P~y)(q_l'P~y) / r^2) / sigma^2, q_k = dV_k P~y, with
     sigma^2 profiled out: twice the matrix of Gilmour, Thompson and Cullis (1995),
-    because the criterion is -2 log L. For a random term q_k = Z H_k.
+    because the criterion is -2 log L. For a random term q_k = Z H_k. Where sigma^2 is
+    held, the last product is not there; where sigma = 1 / s is tied to theta, q of s
+    has -(2 / s) V~P~y besides, sigma^2 V~ = V.
     """
     problem = evaluation.problem
     related = problem.times_A(evaluation.ZtRinve)
     H = problem.equations.level_products(dSigma(evaluation, theta), related)
+    H = add_tied(H, 1, problem.theta_slices, problem.n_theta)
     Ztq = problem.equations.ZtZ_dot(H)
     qtq = H.T @ Ztq
     linear = H.T @ evaluation.ZtRinve
@@ -317,8 +331,16 @@ def average_information(evaluation: Evaluation, theta: Vector) -> Matrix:
     if problem.p:
         half = evaluation.R_inverse.T @ (Xtq - evaluation.V[:, :-1].T @ F_u)
         quadratic -= half.T @ half
-    A = (quadratic - np.outer(linear, linear) / evaluation.r2) / evaluation.sigma2
-    return (A + A.T) / 2.0
+    held = problem.held
+    if problem.profiled:
+        quadratic -= np.outer(linear, linear) / evaluation.r2
+    elif held is not None and held.tied is not None:
+        scale = -2.0 / float(theta[held.slot])
+        quadratic[held.slot] += scale * linear
+        quadratic[:, held.slot] += scale * linear
+        quadratic[held.slot, held.slot] += scale**2 * evaluation.r2
+    A = np.where(np.outer(problem.free, problem.free), quadratic, 0.0)
+    return (A + A.T) / (2.0 * evaluation.sigma2)
 
 
 def information_bound(evaluation: Evaluation, theta: Vector) -> Vector:
@@ -330,10 +352,12 @@ def information_bound(evaluation: Evaluation, theta: Vector) -> Vector:
     """
     problem = evaluation.problem
     traces = chain_to_theta(problem, theta, evaluation.factor_gradients[0])
-    ranks = np.empty(len(traces))
+    ranks = np.full(len(traces), np.inf)
     for structure, where, block in zip(
         problem.structures, problem.theta_slices, problem.blocks, strict=True
     ):
+        if is_held(structure):
+            continue
         rank = 2 if structure.couples and block.k > 1 else 1
         ranks[where] = block.m * (block.k if structure.curved else rank)
     return np.append(traces**2 / ranks, np.zeros(problem.n_rho))

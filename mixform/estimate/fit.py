@@ -10,6 +10,7 @@ from mixform._typing import Matrix, Vector
 from mixform.design import Design
 from mixform.estimate.certificate import Certificate
 from mixform.estimate.criterion import Evaluation
+from mixform.estimate.held import Given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,6 @@ class Fit:
     criterion : -2 log (restricted) likelihood, constants included
     certificate, convergence : of the optimum
     singular_terms : positions of the blocks with singular covariance
-    known : the variances were given, not estimated
     rho : (r,) parameters of the residual structure, unconstrained
     """
 
@@ -74,7 +74,6 @@ class Fit:
     certificate: Certificate
     convergence: Convergence
     singular_terms: tuple[int, ...]
-    known: bool = False
     rho: Vector = field(default_factory=lambda: np.empty(0))
 
     @property
@@ -84,10 +83,27 @@ class Fit:
 
     @property
     def n_parameters(self) -> int:
-        """Estimated parameters counted as lme4 does: beta, theta and sigma."""
-        if self.known:
-            return len(self.beta)
-        return len(self.beta) + len(self.theta) + len(self.rho) + 1
+        """Estimated parameters counted as lme4 does: beta, theta and sigma.
+
+        What is held does not count.
+        """
+        return len(self.beta) + self.evaluation.problem.n_variances
+
+    @property
+    def given(self) -> Given | None:
+        """The variances that were given; None if all are estimated."""
+        held = self.evaluation.problem.held
+        return None if held is None else held.given
+
+    @property
+    def known(self) -> bool:
+        """Whether all variances were given."""
+        return self.evaluation.problem.n_variances == 0
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Labels of the variances that were given, "residual" for the residual's."""
+        return () if self.given is None else self.given.names
 
     @property
     def loglik(self) -> float:

@@ -54,7 +54,9 @@ def require_size(design: Design, largest: float) -> None:
     )
 
 
-def require_outside_X(blocks: Sequence[ZBlock], ZtX: Matrix, design: Design) -> None:
+def require_outside_X(
+    blocks: Sequence[ZBlock], ZtX: Matrix, design: Design, held: Sequence[bool]
+) -> None:
     """Refuse a random coefficient all of whose columns are combinations of X's.
 
     Nothing of it is left once X is fitted: the criterion does not depend on its
@@ -64,9 +66,10 @@ def require_outside_X(blocks: Sequence[ZBlock], ZtX: Matrix, design: Design) -> 
     Parameters
     ----------
     ZtX : (q, p) Z'R^-1X
+    held : for each block whether its variance is given
     """
     n, start = len(design.y), 0
-    for block, own in zip(blocks, design.blocks, strict=True):
+    for block, own, known in zip(blocks, design.blocks, held, strict=True):
         end = start + block.m * block.k
         inside = (ZtX[start:end].reshape(block.m, block.k, -1) ** 2).sum(axis=(0, 2))
         start = end
@@ -75,7 +78,7 @@ def require_outside_X(blocks: Sequence[ZBlock], ZtX: Matrix, design: Design) -> 
             prior = np.einsum("lf,lf->l", block.loading, block.loading)
             sizes = prior[block.codes] @ block.design**2
         for name, part, size in zip(own.columns, inside, sizes, strict=True):
-            if size - part > 1e-9 * size:
+            if known or size - part > 1e-9 * size:
                 continue
             raise DesignError(
                 f"The fixed effects hold every effect {name!r} of "

@@ -13,9 +13,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixform._typing import Matrix, Vector
-from mixform.covariance import Structure, structure_of
+from mixform.covariance import Structure, is_curved, structure_of
 from mixform.design import Design, Relation
 from mixform.errors import DesignError
+from mixform.estimate.held import (
+    Given,
+    Held,
+    hold,
+    is_held,
+    require_given,
+    rescaled,
+    slices_of,
+)
 from mixform.estimate.identification import (
     require_identified,
     require_not_residual,
@@ -42,7 +51,7 @@ class Problem:
     reml : which criterion
     blocks : the blocks of Z, scaled
     structures : the covariance structure of each block
-    theta_slices : where each block's parameters stand in theta
+    theta_slices : where each block's parameters stand in theta; tied blocks share one
     equations : the backend
     ZtW : (q, p + 1) Z'R^-1 [X, y]
     WtW : (p + 1, p + 1) [X, y]'R^-1 [X, y]
@@ -56,6 +65,7 @@ class Problem:
         factors of a loading are; empty if all are
     rows : whitened at the residual parameters, which everything above is at; None
         where residuals are independent
+    held : the variances that are not estimated
     """
 
     n: int
@@ -75,6 +85,7 @@ class Problem:
     projection: Vector
     relations: tuple[Relation | None, ...] = ()
     rows: Rows | None = None
+    held: Held | None = None
 
     @property
     def yty(self) -> float:
@@ -118,7 +129,7 @@ class Problem:
     @property
     def n_theta(self) -> int:
         """Number of covariance parameters, sigma not counted."""
-        return self.theta_slices[-1].stop if self.theta_slices else 0
+        return max((where.stop for where in self.theta_slices), default=0)
 
     @property
     def n_rho(self) -> int:
@@ -130,15 +141,53 @@ class Problem:
         """What r^2 is divided by: n - p for REML, n for ML."""
         return self.n - self.p if self.reml else self.n
 
+    @property
+    def profiled(self) -> bool:
+        """Whether sigma is profiled out of the criterion."""
+        return self.held is None or self.held.profiled
+
+    @property
+    def free(self) -> np.ndarray:
+        """Which parameters are estimated, (t + r,) boolean: all, or not those of R."""
+        free = np.ones(self.n_theta + self.n_rho, dtype=bool)
+        if self.held is not None and self.held.given.rho is not None:
+            free[self.n_theta :] = False
+        return free
+
+    @property
+    def n_variances(self) -> int:
+        """Number of variance parameters that are estimated, sigma counted."""
+        return int(self.free.sum()) + self.profiled
+
+    def sigma2(self, T: Sequence[Matrix], r2: float) -> float:
+        """Return the residual variance, in units of the scaled y."""
+        if self.held is None or self.held.profiled:
+            return r2 / self.residual_df
+        return self.held.residual_variance(T)
+
     def start(self) -> Vector:
         """Return the parameters (t + r,) that the search starts from."""
-        parts = [
-            structure.start(block.k)
-            for structure, block in zip(self.structures, self.blocks, strict=True)
-        ]
-        if self.rows is not None:
-            parts.append(self.rows.model.started_from(self.rows.base[:, -1]))
-        return np.concatenate(parts) if parts else np.empty(0)
+        held, share = self.held, 1.0
+        if held is not None and held.sigma2 is not None:
+            share = 1.0 / float(np.sqrt(held.sigma2))
+        theta = np.empty(self.n_theta)
+        for structure, where, block in zip(
+            self.structures, self.theta_slices, self.blocks, strict=True
+        ):
+            first = structure.start(block.k)
+            theta[where] = (
+                structure.rescaled(first, np.full(block.k, share))
+                if is_curved(structure)
+                else structure.from_factor(share * structure.factor(first, block.k))
+            )
+        if held is not None and held.tied is not None:
+            theta[held.slot] = held.s_start
+        if self.rows is None:
+            return theta
+        rho = None if held is None else held.given.rho
+        if rho is None:
+            rho = self.rows.model.started_from(self.rows.base[:, -1])
+        return np.append(theta, rho)
 
     def factors(self, theta: Vector) -> tuple[Matrix, ...]:
         """Return T of each block; stacks of T for a stack of theta."""
@@ -151,13 +200,13 @@ class Problem:
 
 
 def build_problem(
-    design: Design, *, reml: bool, backend: str = "auto", known: bool = False
+    design: Design, *, reml: bool, backend: str = "auto", given: Given | None = None
 ) -> Problem:
     """Scale the design and form its cross-products, once.
 
     Parameters
     ----------
-    known : the variances are given, and need not be told from each other
+    given : variances that are held, and need not be told from others
 
     Raises
     ------
@@ -171,19 +220,21 @@ def build_problem(
     blocks, Z_scales = _scaled_blocks(
         design, structures, None if weights is None else np.sqrt(weights), backend
     )
-    sizes = [s.n_parameters(b.k) for s, b in zip(structures, blocks, strict=True)]
-    ends = np.cumsum([0, *sizes]).tolist()
-    if not known:
+    y_scale = float(response.y_scale[0])
+    structures, held = hold(given, structures, Z_scales, y_scale)
+    theta_slices, held = slices_of(structures, [b.k for b in blocks], held)
+    if held is None or held.sigma2 is None:
         _require_told_apart(design, blocks, structures)
     W = np.column_stack([design.fixed.Q, response.rest])
     rows = None
     if design.residual is not None:
         rows = build_rows(build_residual_model(design.residual), W, blocks)
         backend = require_dense(rows, backend)
+    if backend == "cg":
+        require_given(structures, held, structured=rows is not None)
     equations = build_equations(blocks, backend)
     ZtW = equations.Zt_dot(W)
-    if not known:
-        require_outside_X(blocks, ZtW[:, :p], design)
+    require_outside_X(blocks, ZtW[:, :p], design, tuple(map(is_held, structures)))
     relations = relations_of(blocks, design)
     logdet_weights = 0.0 if weights is None else -float(np.log(weights).sum())
     WtW = np.eye(p + 1)
@@ -194,18 +245,19 @@ def build_problem(
         reml=reml,
         blocks=blocks,
         structures=structures,
-        theta_slices=tuple(map(slice, ends[:-1], ends[1:])),
+        theta_slices=theta_slices,
         equations=equations,
         ZtW=ZtW,
         WtW=WtW,
         logdet_R=logdet_weights,
         logdet_weights=logdet_weights,
         logdet_P=logdet_P(blocks, relations),
-        y_scale=float(response.y_scale[0]),
+        y_scale=y_scale,
         Z_scales=Z_scales,
         projection=response.projection[:, 0],
         relations=relations,
         rows=rows,
+        held=held,
     )
 
 
@@ -213,6 +265,8 @@ def _require_told_apart(
     design: Design, blocks: Sequence[ZBlock], structures: Sequence[Structure]
 ) -> None:
     for block, structure, term in zip(blocks, structures, design.blocks, strict=True):
+        if is_held(structure):
+            continue
         if term.relation is not None:
             require_not_residual(block, term, design)
         elif block.m * block.k >= len(design.y):
@@ -249,12 +303,18 @@ def at_response(problem: Problem, responses: Responses, ZtY: Matrix, j: int) -> 
     rows = problem.rows
     if rows is not None:
         rows = replace(rows, base=np.column_stack([rows.base[:, :-1], rest]))
+    y_scale = float(responses.y_scale[j])
+    structures, held = problem.structures, problem.held
+    if held is not None:
+        structures, held = rescaled(structures, held, y_scale / problem.y_scale)
     return replace(
         problem,
         ZtW=np.column_stack([problem.ZtX, ZtY[:, j]]),
         WtW=WtW,
         rows=rows,
-        y_scale=float(responses.y_scale[j]),
+        structures=structures,
+        held=held,
+        y_scale=y_scale,
         projection=responses.projection[:, j],
     )
 

@@ -13,7 +13,6 @@ from mixform.design import Design
 from mixform.errors import DesignError, suggest
 from mixform.estimate.certificate import (
     EIGENVALUE_TOLERANCE,
-    Certificate,
     canonical_signs,
     certify,
     interior_parameters,
@@ -21,11 +20,13 @@ from mixform.estimate.certificate import (
     leave_along,
     snap_to_boundary,
 )
-from mixform.estimate.criterion import Evaluation, evaluate
+from mixform.estimate.criterion import evaluate
 from mixform.estimate.determination import snap_to_edge
-from mixform.estimate.fit import Convergence, Fit
+from mixform.estimate.fit import Fit
+from mixform.estimate.held import Given, is_held, own_structure
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
+from mixform.estimate.verdict import Found, vanishes, verdict
 from mixform.mme import few_threads
 
 #: Called with the count of evaluations, the criterion and theta.
@@ -36,18 +37,9 @@ Trace = Callable[[int, float, Vector], None]
 PATIENCE = 50
 
 
-#: Share of the variation about X beta that must be left to the residual: below it the
-#: residual variance is known to fewer than six digits.
-LEAST_RESIDUAL = 1e-9
-
 #: The second start, as a share of the first: the small variances where another
 #: minimum was found on random maximal models whose first search ended singular.
 SMALL = 0.3
-
-CERTIFIED = "certified optimum"
-
-#: What a search found: theta, the solution there, its certificate, evaluations made.
-Found = tuple[Vector, Evaluation, Certificate, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +51,8 @@ class Control:
     tolerance : predicted decrease of the criterion at which to stop, deviance units
     max_evaluations : of the criterion, in all
     backend : "dense" or "sparse" solver of the mixed model equations; "auto" chooses
-        by the number of random effects
+        by the number of random effects; "cg" for conjugate gradients, where all
+        variances were given: a solution without criterion and prediction errors
     certified_decrease : predicted decrease up to which the optimum is certified
     trace : True prints the count, the criterion and theta after each evaluation; a
         function is called with them (theta on the scaled problem)
@@ -99,6 +92,7 @@ def estimate(
     control: Control,
     start: object = None,
     progress: Trace | None = None,
+    given: Given | None = None,
 ) -> Fit:
     """Fit the model.
 
@@ -109,8 +103,11 @@ def estimate(
     start : (t,) theta to start from, in the user's units, as `Result.theta`
     control : options of the search
     progress : called with the count, the criterion and theta after each evaluation
+    given : variances that are held
     """
-    problem = build_problem(design, reml=method == "REML", backend=control.backend)
+    problem = build_problem(
+        design, reml=method == "REML", backend=control.backend, given=given
+    )
     traces = [t for t in (_tracer(control.trace), progress) if t is not None]
     with few_threads(problem.equations):
         if start is None:
@@ -136,6 +133,8 @@ def small_start(problem: Problem) -> Vector:
     """Return the second start (t + r,): small variances, residual parameters kept."""
     psi = problem.start()
     psi[: problem.n_theta] *= SMALL
+    if problem.held is not None and problem.held.tied is not None:
+        psi[problem.held.slot] /= SMALL  # 1 / sigma, no variance
     return psi
 
 
@@ -205,7 +204,10 @@ def search(
         if np.any(signed != theta):
             theta, here = signed, evaluate(problem, signed)
         certificate = certify(problem, theta, here)
-        done = count >= control.max_evaluations
+        done = count >= control.max_evaluations or (
+            vanishes(problem, theta)
+            and certificate.predicted_decrease > control.certified_decrease
+        )
         if not done and certificate.smallest_eigenvalue < -EIGENVALUE_TOLERANCE:
             assert certificate.direction is not None, "an eigenvalue has a direction"
             left, extra = leave_along(problem, theta, here, certificate.direction)
@@ -242,31 +244,32 @@ def scaled_start(problem: Problem, start: object, rho: Vector | None = None) -> 
     rho : (r,) parameters of the residual structure; None for those of `Problem.start`
     """
     values = np.asarray(start, dtype=np.float64)
-    if values.shape != (problem.n_theta,) or not np.all(np.isfinite(values)):
+    own = [own_structure(structure) for structure in problem.structures]
+    sizes = [s.n_parameters(b.k) for s, b in zip(own, problem.blocks, strict=True)]
+    if values.shape != (sum(sizes),) or not np.all(np.isfinite(values)):
         raise DesignError(
-            f"start must be {problem.n_theta} finite numbers, got shape "
-            f"{values.shape}.",
+            f"start must be {sum(sizes)} finite numbers, got shape {values.shape}.",
             hint="Give theta in the order of Result.theta.",
         )
-    theta = np.empty_like(values)
-    for T, structure, where, C in zip(
-        problem.factors(values),
-        problem.structures,
-        problem.theta_slices,
-        problem.Z_scales,
-        strict=True,
+    out = problem.start()
+    ends = np.cumsum([0, *sizes]).tolist()
+    for j, (structure, where, C) in enumerate(
+        zip(problem.structures, problem.theta_slices, problem.Z_scales, strict=True)
     ):
-        theta[where] = (
-            structure.rescaled(values[where], C.diagonal())
+        values_j = values[ends[j] : ends[j + 1]]
+        out[where] = (
+            structure.rescaled(values_j, C.diagonal())
             if is_curved(structure)
-            else structure.from_factor(C @ T)
+            else structure.from_factor(C @ own[j].factor(values_j, len(C)))
         )
-    return np.append(theta, problem.start()[len(theta) :] if rho is None else rho)
+    if rho is not None:
+        out[problem.n_theta :] = rho
+    return out
 
 
 def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     """Put the solution back into the user's units."""
-    theta, here, certificate, count = found
+    theta, here, certificate, _ = found
     problem = here.problem
     sigma = float(np.sqrt(here.sigma2)) * problem.y_scale
     T: tuple[Matrix, ...] = tuple(
@@ -275,7 +278,7 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
     user_theta = [
         structure.rescaled(theta[where], 1.0 / C.diagonal())
         if is_curved(structure)
-        else structure.from_factor(T_j)
+        else own_structure(structure).from_factor(T_j)
         for structure, where, T_j, C in zip(
             problem.structures, problem.theta_slices, T, problem.Z_scales, strict=True
         )
@@ -303,7 +306,7 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
         for j, (structure, T_j) in enumerate(
             zip(problem.structures, here.T, strict=True)
         )
-        if is_singular(structure, T_j)
+        if is_singular(structure, T_j) and not is_held(structure)
     )
     return Fit(
         design=design,
@@ -320,54 +323,6 @@ def record(design: Design, method: str, found: Found, control: Control) -> Fit:
         sigma=sigma,
         criterion=criterion,
         certificate=certificate,
-        convergence=_verdict(here, certificate, int(interior.sum()), count, control),
+        convergence=verdict(found, int(interior.sum()), control.certified_decrease),
         singular_terms=singular,
-    )
-
-
-def _verdict(
-    here: Evaluation,
-    certificate: Certificate,
-    n_interior: int,
-    count: int,
-    control: Control,
-) -> Convergence:
-    problem = here.problem
-    left_over = here.r2 / problem.yty if problem.yty > 0.0 else 1.0
-    undetermined = problem.residual_df <= n_interior > 0
-    left = certificate.predicted_decrease
-    lowest = certificate.smallest_eigenvalue
-    message = CERTIFIED
-    if undetermined:
-        message = (
-            f"not certified: {problem.residual_df} residual degrees of freedom cannot "
-            f"determine {n_interior + 1} variance parameters"
-        )
-    elif left_over < LEAST_RESIDUAL:
-        message = (
-            f"not certified: the random effects explain all but {left_over:.1g} of the "
-            "variation, too little to keep its digits"
-        )
-    elif certificate.undetermined:
-        names = ", ".join(certificate.undetermined)
-        message = f"not certified: the data do not determine {names}"
-        if len(certificate.undetermined) > 1:
-            message += ", or not from each other"
-    elif left > control.certified_decrease:
-        message = (
-            f"not certified: the criterion may still fall by {left:.2g} "
-            f"after {count} evaluations"
-        )
-    elif lowest < -EIGENVALUE_TOLERANCE:
-        message = (
-            f"not certified: a variance of zero is no optimum (relative one-sided "
-            f"derivative {lowest:.2g})"
-        )
-    return Convergence(
-        converged=message is CERTIFIED,
-        n_evaluations=count,
-        predicted_decrease=left,
-        smallest_eigenvalue=lowest,
-        backend=problem.equations.name,
-        message=message,
     )

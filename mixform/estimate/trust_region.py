@@ -70,7 +70,7 @@ def minimize(
     trace : called with the count, the criterion and theta after each evaluation
     """
     search = _State(problem, theta, trace)
-    if len(theta) == 0:
+    if not np.any(problem.free):
         return search.end()
     if by_em and max_evaluations > 1:
         search.jump(em_step(search.here, theta))
@@ -79,6 +79,7 @@ def minimize(
     scatter = min(SCATTER * (problem.n + problem.equations.q), 1e-6)
     while search.count < max_evaluations:
         step, predicted, inside = trust_region_step(search.hessian, search.g, radius)
+        step = np.where(problem.free, step, 0.0)  # rounding moves nothing that is held
         noise = search.here.noise
         # Flat but for rounding, or nothing left that another step could gain.
         if predicted <= (1e-4 * tolerance if inside else 1e-2 * noise):

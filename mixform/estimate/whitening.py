@@ -167,10 +167,10 @@ def require_dense(rows: Rows, backend: str) -> str:
     """
     if rows.full is None:
         return backend
-    if backend == "sparse":
+    if backend in ("sparse", "cg"):
         raise DesignError(
             "The residual structure correlates rows of different levels, which makes "
             "Z full.",
-            hint='Leave control backend="sparse" out.',
+            hint=f'Leave control backend="{backend}" out.',
         )
     return "dense"

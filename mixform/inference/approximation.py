@@ -125,8 +125,9 @@ def approximate(fit: Fit, ddf: str) -> Approximation:
         raise InferenceError(
             f"Unknown ddf {ddf!r}.", hint=suggest(str(ddf), DDF, "Methods")
         )
-    if fit.known:
+    if fit.held:
         require_not_adjusted(name)
+    if fit.known:
         return _asymptotic(fit)
     return DDF[name](fit)
 
@@ -137,5 +138,6 @@ def require_not_adjusted(name: str) -> None:
         raise InferenceError(
             "Kenward-Roger adjusts for variances being estimated; those of this fit "
             "were given.",
-            hint="Leave ddf= out: tests are exact normal and chi-square tests.",
+            hint="Leave ddf= out: where all were given, tests are exact normal and "
+            "chi-square tests.",
         )

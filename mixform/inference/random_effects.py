@@ -74,7 +74,8 @@ def ranef(fit: Fit, *, pev: bool = False, reliability: bool = False) -> pd.DataF
     -------
     frame : ``grp, term, level, estimate, se``, and ``pev``, or ``reliability`` and
         ``accuracy`` if asked for; term by term, coefficient by coefficient, levels in
-        order. se is the conditional standard deviation, given beta. reliability is NaN
+        order. se is the conditional standard deviation, given beta; NaN where conjugate
+        gradients solved the equations. reliability is NaN
         where the variance is zero.
     """
     names = ["grp", "term", "level", "estimate", "se"]
@@ -82,12 +83,17 @@ def ranef(fit: Fit, *, pev: bool = False, reliability: bool = False) -> pd.DataF
     errors: tuple[Stack | None, ...] = (None,) * len(fit.b)
     if pev or reliability:
         errors = prediction_error_variances(fit)
+    variances: tuple[Stack, ...]
+    if fit.convergence.backend == "cg":
+        variances = tuple(np.full((*b.shape, b.shape[1]), np.nan) for b in fit.b)
+    else:
+        variances = conditional_variances(fit)
     frames: list[pd.DataFrame] = []
     for label, block, b, variance, error, Sigma in zip(
         block_labels(fit),
         fit.design.blocks,
         fit.b,
-        conditional_variances(fit),
+        variances,
         errors,
         covariances(fit),
         strict=True,

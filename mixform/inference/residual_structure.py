@@ -42,7 +42,8 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
     frame : ``estimate, se`` by name: ``sd`` or ``sd(visit)``, names of the
         correlation parameters, ``log sd: column``; in strata ``stratum:name``. An SD
         with dispersion is that where its columns are zero. se is NaN where the
-        observed information gives none, and at the edge of a parameter's range
+        observed information gives none, at the edge of a parameter's range, and where
+        it is held
 
     Raises
     ------
@@ -54,10 +55,11 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
         V_phi = variance_model(fit).V_phi
         if V_phi is not None:
             # The last rows of V_phi are the interior rho and sigma.
-            free = fit.interior[len(fit.theta) :]
+            free = fit.interior[fit.evaluation.problem.n_theta :]
             J = J[:, np.append(free, True)]
             V = V_phi[-J.shape[1] :, -J.shape[1] :]
-            se = np.sqrt(np.einsum("ia,ab,ib->i", J, V, J))
+            variance = np.einsum("ia,ab,ib->i", J, V, J)
+            se = np.sqrt(np.where(variance > 0.0, variance, np.nan))
             se[np.isin(names, names_at_edge(fit))] = np.nan
     return pd.DataFrame({"estimate": values, "se": se}, index=pd.Index(names))
 

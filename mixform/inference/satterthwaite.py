@@ -4,11 +4,14 @@ The variance of an estimated contrast is matched to a scaled chi-square by its m
 variance (Satterthwaite 1946, Biometrics Bull. 2, 110; Giesbrecht and Burns 1985,
 Biometrics 41, 477; Fai and Cornelius 1996, J. Stat. Comput. Simul. 54, 363). phi =
 (theta, rho, sigma), interior parameters only; its covariance is the inverse of the
-observed information, the Hessian by central differences of the exact gradient.
+observed information, the Hessian by central differences of the exact gradient. What is
+held has no part in it: the row of a sigma that is held is zero, that of a sigma tied to
+theta by a variance that is held follows from those of theta.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +19,14 @@ import numpy as np
 from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
-from mixform.estimate.criterion import dSigma, evaluate, parts_of_gradient
+from mixform.estimate.criterion import (
+    Evaluation,
+    dSigma,
+    evaluate,
+    gradient,
+    parts_of_gradient,
+)
+from mixform.estimate.held import add_tied
 from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import split_blocks
 from mixform.mme import few_threads
@@ -24,6 +34,9 @@ from mixform.mme import few_threads
 #: Step of the central differences, relative to the parameter (at least 0.1): their
 #: relative error is of the order of the square of the step.
 STEP = 2e-4
+
+#: Variance of a variance, relative to its square, that is nothing but rounding.
+CERTAIN = 1e-18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,14 +87,27 @@ def variance_model(fit: Fit) -> VarianceModel:
     V_phi = None
     # With as many variance parameters as residual df, nothing is left to tell how well
     # they are estimated.
-    determined = fit.evaluation.problem.residual_df > int(fit.interior.sum())
-    if values[0] > 0.0 and determined:
-        V_phi = 2.0 * (vectors / values) @ vectors.T
+    determined = fit.evaluation.problem.residual_df >= len(values)
+    if np.all(values > 0.0) and determined:
+        V_phi = _with_sigma(fit, 2.0 * (vectors / values) @ vectors.T)
     return VarianceModel(
         dV_beta=_dV_beta(fit),
         V_phi=V_phi,
-        smallest_eigenvalue=float(values[0] / values[-1]),
+        smallest_eigenvalue=float(values[0] / values[-1]) if len(values) else np.inf,
     )
+
+
+def _with_sigma(fit: Fit, V: Matrix) -> Matrix:
+    """Return the covariance of phi, sigma last, from that of what is estimated."""
+    problem = fit.evaluation.problem
+    if problem.profiled:
+        return V
+    J = np.vstack([np.eye(len(V)), np.zeros(len(V))])
+    held = problem.held
+    if held is not None and held.tied is not None:  # sigma = 1 / s
+        slot = int(fit.interior[: held.slot].sum())
+        J[-1, slot] = -1.0 / float(fit.scaled_theta[held.slot])
+    return J @ V @ J.T
 
 
 def _dV_beta(fit: Fit) -> Stack:
@@ -98,6 +124,9 @@ def _dV_beta(fit: Fit) -> Stack:
         sums = np.tensordot(K_j, A_K_j, axes=(0, 0))  # (k, p, k, p)
         parts.append(np.einsum("tab,apbq->tpq", stack, sums, optimize=True))
     p = problem.p
+    if parts:
+        stacked = np.concatenate(parts)
+        parts = [add_tied(stacked, 0, problem.theta_slices, problem.n_theta)]
     if problem.rows is not None:
         F = here.RootVinvX
         parts.append(np.einsum("np,anq->apq", F, problem.rows.residual.products(F)))
@@ -110,29 +139,44 @@ def _observed_information(fit: Fit) -> Matrix:
     """Return the Hessian of the deviance by (interior theta, sigma / sigma^).
 
     The deviance is log dets + df log(2 pi sigma^2) + r^2(theta) / sigma^2 (Bates et al.
-    2015; Kuznetsova, Brockhoff and Christensen 2017, J. Stat. Softw. 82(13)).
+    2015; Kuznetsova, Brockhoff and Christensen 2017, J. Stat. Softw. 82(13)). By theta
+    alone where sigma is held, or tied to it.
     """
     here = fit.evaluation
     problem, sigma2 = here.problem, here.sigma2
     free = np.flatnonzero(fit.interior)
     t = len(free)
+    if not problem.profiled:
+        return _differences(fit, lambda there, theta: gradient(there, theta)[free])
     H = np.empty((t + 1, t + 1))
     H[t, t] = 4.0 * problem.residual_df
     if t == 0:
         return H
     slope = parts_of_gradient(here, fit.scaled_theta)[1][free]
     H[t, :t] = H[:t, t] = -2.0 * slope / sigma2
+
+    def by_theta(there: Evaluation, theta: Vector) -> Vector:
+        determinants, quadratic = parts_of_gradient(there, theta)
+        return (determinants + quadratic / sigma2)[free]
+
+    H[:t, :t] = _differences(fit, by_theta)
+    return H
+
+
+def _differences(fit: Fit, slopes: Callable[[Evaluation, Vector], Vector]) -> Matrix:
+    """Return central differences (t, t) of slopes by the interior parameters."""
+    problem = fit.evaluation.problem
+    free = np.flatnonzero(fit.interior)
+    H = np.empty((len(free), len(free)))
     for row, k in enumerate(free):
         step = STEP * _scale_of(fit, int(k))
         sides: list[Vector] = []
         for sign in (1.0, -1.0):
             theta = fit.scaled_theta.copy()
             theta[k] += sign * step
-            determinants, quadratic = parts_of_gradient(evaluate(problem, theta), theta)
-            sides.append((determinants + quadratic / sigma2)[free])
-        H[row, :t] = (sides[0] - sides[1]) / (2.0 * step)
-    H[:t, :t] = (H[:t, :t] + H[:t, :t].T) / 2.0
-    return H
+            sides.append(slopes(evaluate(problem, theta), theta))
+        H[row] = (sides[0] - sides[1]) / (2.0 * step)
+    return (H + H.T) / 2.0
 
 
 def _scale_of(fit: Fit, k: int) -> float:
@@ -190,11 +234,12 @@ def satterthwaite_f(nu: Vector) -> float:
     >>> satterthwaite_f(np.array([10.0, 10.0]))
     10.0
     """
-    if len(nu) == 1 or np.ptp(nu) < 1e-8 * float(np.mean(nu)):
+    if len(nu) == 1 or float(nu.max()) <= (1.0 + 1e-8) * float(nu.min()):
         return float(np.mean(nu))
     if np.any(nu <= 2.0):
         return 2.0
-    expectation = float(np.sum(nu / (nu - 2.0)))
+    finite = nu[np.isfinite(nu)]
+    expectation = float(np.sum(finite / (finite - 2.0))) + len(nu) - len(finite)
     return 2.0 * expectation / (expectation - len(nu))
 
 
@@ -226,16 +271,20 @@ class Satterthwaite:
         V_phi = self.variances.V_phi
         if V_phi is None:
             return np.full(len(L), np.nan)
-        return np.array(
-            [
-                satterthwaite(ell, self.V_beta, self.variances.dV_beta, V_phi)
-                if np.any(ell)
-                else np.nan
-                for ell in L
-            ]
-        )
+        return np.array([self._ddf(ell, V_phi) for ell in L])
+
+    def _ddf(self, ell: Vector, V_phi: Matrix) -> float:
+        """Return the df of one contrast; infinite if its variance is known."""
+        if not np.any(ell):
+            return np.nan
+        dV_beta = self.variances.dV_beta
+        if V_phi[-1, -1] == 0.0:  # sigma is held
+            slopes = np.einsum("i,kij,j->k", ell, dV_beta, ell)
+            if slopes @ V_phi @ slopes <= CERTAIN * (ell @ self.V_beta @ ell) ** 2:
+                return np.inf
+        return satterthwaite(ell, self.V_beta, dV_beta, V_phi)
 
     def f_ddf(self, L: Matrix) -> tuple[float, float]:
         """Return the denominator df of independent contrasts L (r, p), and 1."""
         nu = self.t_ddf(L)
-        return (satterthwaite_f(nu) if np.all(np.isfinite(nu)) else np.nan), 1.0
+        return (np.nan if np.any(np.isnan(nu)) else satterthwaite_f(nu)), 1.0

@@ -52,7 +52,7 @@ def scan(
     Returns
     -------
     frame : by marker, ``effect, se, t_value, p_value``; t has n - p - 1 degrees of
-        freedom; where the variances were given, sigma^2 is the given one and t normal.
+        freedom; where sigma^2 or what determines it was given, t is normal.
         NaN for a marker that is constant, or a combination of the columns of X;
         ``attrs["notes"]`` counts them, and the missing genotypes
 
@@ -66,11 +66,12 @@ def scan(
     y_scale = here.problem.y_scale
     df = fit.n - len(fit.beta) - 1
     sigma2 = np.full(len(Py), (fit.sigma / y_scale) ** 2)
-    if not fit.known:
+    profiled = here.problem.profiled
+    if profiled:
         sigma2 = (here.r2 - Py**2 / Pm) / df
     se = np.sqrt(sigma2 / Pm)
     t = Py / Pm / se
-    tail = ndtr(-np.abs(t)) if fit.known else stdtr(df, -np.abs(t))
+    tail = stdtr(df, -np.abs(t)) if profiled else ndtr(-np.abs(t))
     columns = {
         "effect": y_scale * Py / Pm,
         "se": y_scale * se,

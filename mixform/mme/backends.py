@@ -12,18 +12,21 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from mixform.errors import DesignError, SolverError, suggest
 from mixform.mme.dense import DenseEquations
 from mixform.mme.equations import Equations, ZBlock
+from mixform.mme.iterative import IterativeEquations
 
 #: Random effects up to which the dense backend is chosen: an evaluation of a few
 #: milliseconds, less in all than loading the kernels of the sparse one.
 DENSE_LIMIT = 400
-BACKENDS = ("auto", "dense", "sparse")
+BACKENDS = ("auto", "dense", "sparse", "cg")
 
 #: Multiplications of one factorisation from which two threads are worth having: in one
 #: dense matrix sooner than in the fronts of a sparse one.
-SHARED_FLOPS = {"dense": 1e7, "sparse": 1e9}
+SHARED_FLOPS = {"dense": 1e7, "sparse": 1e9, "cg": np.inf}
 
 
 def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
@@ -32,8 +35,9 @@ def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
     Parameters
     ----------
     blocks : the random terms
-    backend : "dense", "sparse", or "auto" to choose by the number of random effects;
-        blocks with a loading are solved densely
+    backend : "dense", "sparse", "auto" to choose by the number of random effects, or
+        "cg" for solutions without a factorisation; blocks with a loading are solved
+        densely
 
     Raises
     ------
@@ -51,6 +55,8 @@ def build_equations(blocks: Sequence[ZBlock], backend: str) -> Equations:
     if backend == "dense" or few or loaded:
         require_memory(DenseEquations.bytes_for(q), f"{q} random effects (dense)")
         return DenseEquations(blocks)
+    if backend == "cg":
+        return IterativeEquations(blocks)
     # numba takes longer to load than a small model takes to fit.
     from mixform.mme.sparse.backend import SparseEquations  # noqa: PLC0415
 

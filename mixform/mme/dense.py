@@ -170,9 +170,9 @@ class DenseEquations:
         ):
             t = len(stack)
             # (m, k) (k, k*t) -> (m*k, t): entry (l, x) is sum_y S[x, y] a[l, y]
-            side = stack.transpose(2, 1, 0).reshape(block.k, -1)
+            side = stack.transpose(2, 1, 0).reshape(block.k, block.k * t)
             product = part.reshape(block.m, block.k) @ side
-            result[:, column : column + t] = product.reshape(-1, t)
+            result[:, column : column + t] = product.reshape(len(part), t)
             column += t
         return out
 

@@ -102,6 +102,8 @@ def _title(approximation: Approximation) -> str:
 
 
 def _criterion(fit: Fit) -> list[Section]:
+    if np.isnan(fit.criterion):
+        return ["Criterion: not computed by conjugate gradients", ""]
     if fit.method == "REML":
         return [f"REML criterion at convergence: {fit.criterion:.1f}", ""]
     columns = [
@@ -126,11 +128,13 @@ def _random(fit: Fit) -> Section:
     names: list[str] = []
     variances: list[float] = []
     correlations: list[list[str]] = []
+    held: list[str] = []
     for label, block, Sigma in zip(
         block_labels(fit), fit.design.blocks, covariances(fit), strict=True
     ):
         sd = np.sqrt(np.diag(Sigma))
         for c, name in enumerate(block.columns):
+            held.append("(held)" if label in fit.held else "")
             groups.append(label if c == 0 else "")
             names.append(name)
             variances.append(float(Sigma[c, c]))
@@ -145,6 +149,7 @@ def _random(fit: Fit) -> Section:
         names.append("")
         variances.append(fit.sigma**2)
         correlations.append([])
+        held.append("(held)" if "residual" in fit.held else "")
     sds = [float(np.sqrt(value)) for value in variances]
     columns = [groups, names, format_column(variances), format_column(sds)]
     headers = ["Groups", "Name", "Variance", "Std.Dev."]
@@ -152,6 +157,9 @@ def _random(fit: Fit) -> Section:
     for c in range(width):
         columns.append([row[c] if c < len(row) else "" for row in correlations])
         headers.append("Corr" if c == 0 else "")
+    if any(held) and not fit.known:
+        columns.append(held)
+        headers.append("")
     return column_grid(headers, columns, n_left=2)
 
 
@@ -260,6 +268,8 @@ def fit_notes(fit: Fit) -> list[str]:
     ]
     if fit.known:
         notes.append(f"{fit.convergence.message}.")
+    elif fit.held:
+        notes.append(f"held, not estimated: {_held(fit)}.")
     notes += [
         f"{block.term.group_label}: {block.relation.description}, "
         f"{len(np.unique(block.codes))} with records."
@@ -273,6 +283,19 @@ def fit_notes(fit: Fit) -> list[str]:
     if not fit.convergence.converged:
         notes.append(f"{fit.convergence.message}.")
     return notes
+
+
+def _held(fit: Fit) -> str:
+    assert fit.given is not None, "something is held"
+    ratios = dict(zip(block_labels(fit), fit.given.ratio, strict=True))
+    return ", ".join(
+        f"{name} (relative to the residual variance)"
+        if ratios.get(name) is not None
+        else f"{name} (residual variance)"
+        if name == "residual" and fit.given.rho is None and fit.design.residual
+        else name
+        for name in fit.held
+    )
 
 
 def _singular_note(fit: Fit, j: int) -> str:

@@ -20,6 +20,7 @@ from mixform.inference.diagnostics import (
     robust,
     vcfun,
 )
+from mixform.inference.equations import equations
 from mixform.inference.model_view import ModelView
 from mixform.inference.resampling import simulation
 from mixform.inference.resampling.bootstrap import bootstrap
@@ -28,6 +29,7 @@ from mixform.inference.selection import step
 from mixform.report import Summary, summarize
 from mixform.report.bootstrap import Printed, printed_bootstrap, printed_power
 from mixform.report.comparison import Selection
+from mixform.report.equations import printed_equations
 from mixform.result.estimates import Ddf
 from mixform.result.inference import Inference
 from mixform.result.plots import Plots
@@ -298,6 +300,20 @@ class Result(Inference):
     ) -> pd.DataFrame:
         """Return random effects in order with limits, as a caterpillar plot needs."""
         return random_effects.caterpillar(self._fit, term, level)
+
+    def equations(self, *, multiply: bool | None = None) -> Printed:
+        """Return Henderson's mixed model equations of a small model.
+
+        Parameters
+        ----------
+        multiply : both sides by the residual variance, as text books do; None does
+            where residuals are independent
+
+        Returns
+        -------
+        what prints as a text book has it, with frames ``.lhs, .rhs, .solution``
+        """
+        return printed_equations(equations(self._fit, multiply=multiply))
 
     # Frames, as broom.mixed's.
 

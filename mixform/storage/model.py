@@ -21,7 +21,7 @@ from mixform.errors import MixformError, MixformWarning
 from mixform.estimate import Control, Fit, resolve_control
 from mixform.estimate.certificate import Certificate
 from mixform.estimate.criterion import evaluate
-from mixform.estimate.known import solve_known
+from mixform.estimate.known import Ratio, ratio, read_variances
 from mixform.estimate.problem import build_problem
 from mixform.estimate.reml import record, scaled_start
 from mixform.mme import few_threads
@@ -75,7 +75,7 @@ def save(fit: Fit, call: Call | None, path: str | Path) -> None:
         "data": _describe_frame(cast("pd.DataFrame", kept.data), arrays),
         "response": _own_response(fit, kept, arrays),
         "estimates": {
-            "criterion": fit.criterion,
+            "criterion": None if np.isnan(fit.criterion) else fit.criterion,
             "theta": fit.theta.tolist(),
             "rho": fit.rho.tolist(),
             "sigma": fit.sigma,
@@ -106,7 +106,9 @@ def load(path: str | Path) -> tuple[Fit, Call]:
         design = replace(design, y=arrays[header["response"]])
     fit = _fit_at(design, call, header)
     stored = header["estimates"]["criterion"]
-    if not abs(fit.criterion - stored) <= max(TOLERANCE, 10.0 * fit.evaluation.noise):
+    if stored is not None and not abs(fit.criterion - stored) <= max(
+        TOLERANCE, 10.0 * fit.evaluation.noise
+    ):
         warnings.warn(
             MixformWarning(
                 f"The criterion of the model in '{path}' is {fit.criterion:.9g} in "
@@ -121,9 +123,12 @@ def load(path: str | Path) -> tuple[Fit, Call]:
 def _fit_at(design: Design, call: Call, header: Mapping[str, Any]) -> Fit:
     """Solve at the stored theta; how the search ended is as stored."""
     control = resolve_control(call.control)
-    if call.varcomp is not None:
-        return solve_known(design, call.varcomp, method=call.method, control=control)
-    problem = build_problem(design, reml=call.method == "REML", backend=control.backend)
+    problem = build_problem(
+        design,
+        reml=call.method == "REML",
+        backend=control.backend,
+        given=None if call.varcomp is None else read_variances(design, call.varcomp),
+    )
     estimates = header["estimates"]
     rho = np.array(estimates.get("rho", []), dtype=np.float64)
     theta = scaled_start(problem, estimates["theta"], rho)
@@ -243,11 +248,45 @@ def _describe_call(call: Call, arrays: Arrays) -> dict[str, Any]:
         "residual": call.residual,
         "dispersion": call.dispersion,
         "relationship": describe_relationship(call.relationship, arrays),
-        "varcomp": None
-        if call.varcomp is None
-        else {n: np.asarray(v).tolist() for n, v in call.varcomp.items()},
+        "varcomp": _describe_variances(call.varcomp),
         "control": {n: v for n, v in options.items() if v != getattr(usual, n)},
     }
+
+
+def _describe_variances(varcomp: Mapping[str, object] | None) -> Any:
+    """Return variances as numbers and lists; a ratio and a frame as a mapping."""
+    if varcomp is None:
+        return None
+    return {str(name): _describe_variance(value) for name, value in varcomp.items()}
+
+
+def _describe_variance(value: object) -> Any:
+    if isinstance(value, Ratio):
+        return {"ratio": _describe_variance(value.value)}
+    if isinstance(value, pd.DataFrame):
+        labels = {"rows": value.index, "columns": value.columns}
+        found = {n: [str(label) for label in index] for n, index in labels.items()}
+        return {"values": value.to_numpy(dtype=np.float64).tolist(), **found}
+    if isinstance(value, Mapping):
+        return {"strata": _describe_variances(cast("Mapping[str, object]", value))}
+    return np.asarray(value, dtype=np.float64).tolist()
+
+
+def _restore_variances(given: Any) -> Any:
+    if given is None:
+        return None
+    return {name: _restore_variance(value) for name, value in given.items()}
+
+
+def _restore_variance(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    parts = cast("dict[str, Any]", value)
+    if "ratio" in parts:
+        return ratio(_restore_variance(parts["ratio"]))
+    if "strata" in parts:
+        return _restore_variances(parts["strata"])
+    return pd.DataFrame(parts["values"], parts["rows"], parts["columns"])
 
 
 def _describe_argument(value: object, arrays: Arrays) -> dict[str, str] | str | None:
@@ -273,7 +312,7 @@ def _restore_call(header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> 
         missing=given["missing"],
         contrasts=contrasts,
         control=given["control"] or None,
-        varcomp=given.get("varcomp"),
+        varcomp=_restore_variances(given.get("varcomp")),
         residual=given.get("residual"),
         dispersion=given.get("dispersion"),
         relationship=restore_relationship(given.get("relationship"), arrays),

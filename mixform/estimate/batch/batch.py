@@ -120,7 +120,7 @@ class Refitter:
         ----------
         visit : called with the number and the full record of each fit, in order
         """
-        out = _empty(self.problem, Y.shape[1])
+        out = _empty(self.fit, Y.shape[1])
         for begin in range(0, Y.shape[1], self.stack_size):
             chunk = slice(begin, min(begin + self.stack_size, Y.shape[1]))
             self._fit_chunk(Y[:, chunk], begin, out, visit)
@@ -211,7 +211,8 @@ def _stackable(problem: Problem) -> Layout | None:
         not structure.curved and structure.rank(block.k) == block.k
         for structure, block in zip(problem.structures, problem.blocks, strict=True)
     )
-    if not problem.blocks or related or not linear or problem.rows is not None:
+    plain = problem.rows is None and problem.held is None
+    if not problem.blocks or related or not linear or not plain:
         return None
     return build_layout(problem, STACK_LIMIT)
 
@@ -228,13 +229,14 @@ def _off_the_face(problem: Problem, T: Sequence[Matrix]) -> Vector:
     return theta
 
 
-def _empty(problem: Problem, r: int) -> Refits:
+def _empty(fit: Fit, r: int) -> Refits:
+    problem = fit.evaluation.problem
     p = problem.p
     return Refits(
         beta=np.full((r, p), np.nan),
         V_beta=np.full((r, p, p), np.nan),
         sigma=np.full(r, np.nan),
-        theta=np.full((r, problem.n_theta), np.nan),
+        theta=np.full((r, len(fit.theta)), np.nan),
         T=tuple(np.full((r, block.k, block.k), np.nan) for block in problem.blocks),
         rho=np.full((r, problem.n_rho), np.nan),
         criterion=np.full(r, np.nan),

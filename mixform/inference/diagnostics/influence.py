@@ -17,15 +17,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from mixform._typing import AnyArray, Mask, Matrix, Stack, Vector
-from mixform.design import Design, residual_of_rows
-from mixform.design.fixed import orthonormalize
+from mixform._typing import AnyArray, Matrix, Stack, Vector
 from mixform.errors import DesignError, InferenceError, SolverError, suggest
 from mixform.estimate import Control, Fit, resolve_control
-from mixform.estimate.known import require_estimated
-from mixform.estimate.problem import Problem, build_problem, split_blocks
-from mixform.estimate.refit import restart, search_from
-from mixform.estimate.reml import record, scaled_start
+from mixform.estimate.known import require_free
+from mixform.estimate.problem import split_blocks
 from mixform.inference.diagnostics.deletion import (
     LEAST_INFORMATION,
     Removed,
@@ -35,6 +31,7 @@ from mixform.inference.diagnostics.deletion import (
     remove_single_rows,
     row_parts,
 )
+from mixform.inference.diagnostics.fewer_rows import fit_without
 from mixform.inference.diagnostics.grouping import Grouping, grouping
 from mixform.inference.diagnostics.vcfun import component_labels
 from mixform.inference.natural_parameters import residual_names, residual_values
@@ -58,8 +55,9 @@ class Influence:
         the group
     dfbeta : change of each fixed effect, without the group minus with it
     dfbetas : the same in standard errors without the group
-    variances : variance components without the group, as `varcorr`'s vcov, and the
-        parameters of a residual structure; None where they were held
+    variances : variance components without the group, as `varcorr`'s vcov, in the
+        place of the residual variance the parameters of a residual structure; None
+        where they were held
     notes : what a reader must know; the groups without an answer are NaN
     """
 
@@ -125,7 +123,7 @@ def influence(
     """
     if len(fit.beta) == 0:
         raise InferenceError("Influence needs a fixed effect; the model has none.")
-    require_estimated(fit, "Influence")
+    require_free(fit, "Influence")
     if group is not None and not refit:
         require_unrelated(
             fit, "Influence of groups", "Use refit=True, or leave out single rows."
@@ -266,7 +264,7 @@ def _by_refit(
     """Leave each group out of the data and fit again."""
     m, p = groups.m, len(half)
     n_rows = np.bincount(groups.codes, minlength=m)
-    labels = [*component_labels(fit), *(_residual_labels(fit))]
+    labels = _component_labels(fit)
     variances = np.full((m, len(labels)), np.nan)
     change, sigma = np.full((m, p), np.nan), np.full(m, np.nan)
     Omega = np.full((m, p, p), np.nan)
@@ -277,12 +275,11 @@ def _by_refit(
         with Progress(progress, m, "refits") as bar:
             for g in range(m):
                 try:
-                    new = _fit_without(fit, groups.codes != g, control)
+                    new = fit_without(fit, groups.codes != g, control)
                 except (DesignError, SolverError) as failure:
                     failed.append(f"{groups.labels[g]!r}: {failure.message}")
                 else:
-                    vcov, own = varcorr(new)["vcov"], _residual_values(new)
-                    variances[g] = np.append(vcov, own)
+                    variances[g] = _component_values(new)
                     change[g], sigma[g] = back @ (new.beta - fit.beta), new.sigma
                     Omega[g] = back @ new.V_beta @ back.T / fit.sigma**2
                     uncertified += not new.convergence.converged
@@ -299,21 +296,26 @@ def _by_refit(
     if done < m:
         notes.append(f"interrupted: {done} of {m} groups are done.")
     without = _Without(change=change, Omega=Omega, sigma=sigma, n_rows=n_rows)
-    frame = pd.DataFrame(variances, columns=list(labels))
+    frame = pd.DataFrame(variances, columns=labels)
     out = _frames(
         fit, groups, [_measures(fit, without, half)], True, frame, tuple(notes)
     )
     return out if done == m else _first(out, done)
 
 
-def _residual_labels(fit: Fit) -> list[str]:
-    return [] if fit.design.residual is None else residual_names(fit)
-
-
-def _residual_values(fit: Fit) -> Vector:
+def _component_labels(fit: Fit) -> list[str]:
+    """Return labels of the components of the random terms and of the residuals."""
+    labels = list(component_labels(fit))
     if fit.design.residual is None:
-        return np.empty(0)
-    return residual_values(fit, fit.rho, fit.sigma)
+        return labels
+    return labels[: len(varcorr(fit)) - 1] + residual_names(fit)
+
+
+def _component_values(fit: Fit) -> Vector:
+    vcov = varcorr(fit)["vcov"].to_numpy()
+    if fit.design.residual is None:
+        return vcov
+    return np.append(vcov[:-1], residual_values(fit, fit.rho, fit.sigma))
 
 
 def _first(out: Influence, done: int) -> Influence:
@@ -349,65 +351,4 @@ def _frames(
         dfbetas=pd.DataFrame(np.vstack([part[2] for part in parts]), index, names),
         variances=None if variances is None else variances.set_axis(index, axis=0),
         notes=notes,
-    )
-
-
-def _fit_without(fit: Fit, keep: Mask, control: Control) -> Fit:
-    """Fit the rows that are kept, from the theta of all.
-
-    Raises
-    ------
-    DesignError, SolverError : they do not determine the same parameters
-    """
-    design = _rows_of(fit.design, keep)
-    if design.fixed.kept != fit.design.fixed.kept:
-        names = [fit.design.fixed.names[j] for j in fit.design.fixed.kept]
-        left = {design.fixed.names[j] for j in design.fixed.kept}
-        gone = [name for name in names if name not in left]
-        raise DesignError(f"{', '.join(gone)} cannot be estimated.")
-    backend = fit.evaluation.problem.equations.name
-    problem = build_problem(design, reml=fit.method == "REML", backend=backend)
-    _require_positions(fit, problem)
-    start = scaled_start(problem, fit.theta, restart(fit, problem)[problem.n_theta :])
-    return record(design, fit.method, search_from(problem, start, control), control)
-
-
-def _require_positions(fit: Fit, problem: Problem) -> None:
-    """Require that each position of the residual structure has rows.
-
-    Raises
-    ------
-    DesignError : one has none, so that its parameters cannot be estimated
-    """
-    old, new = fit.evaluation.problem.rows, problem.rows
-    if old is None or new is None:
-        return
-    for one, two in zip(old.model.layout.grids, new.model.layout.grids, strict=True):
-        gone = [label for label in one.labels if label not in two.labels]
-        if gone and problem.n_rho != fit.evaluation.problem.n_rho:
-            raise DesignError(f"no row at position {gone[0]!r} of residual is left.")
-
-
-def _rows_of(design: Design, keep: Mask) -> Design:
-    """Return the design of some of its rows; the columns are coded as before.
-
-    Levels without rows stay: their random effects are zero.
-    """
-    used = design.used.copy()
-    used[used] = keep
-    weights = None if design.weights is None else design.weights[keep]
-    coded = replace(design.fixed.coded, values=design.fixed.coded.values[keep])
-    roots = None if weights is None else np.sqrt(weights)
-    return replace(
-        design,
-        y=design.y[keep],
-        fixed=orthonormalize(coded, roots),
-        blocks=tuple(
-            replace(block, codes=block.codes[keep], design=block.design[keep])
-            for block in design.blocks
-        ),
-        weights=weights,
-        residual=residual_of_rows(design.residual, keep),
-        offset=None if design.offset is None else design.offset[keep],
-        used=used,
     )

@@ -22,7 +22,7 @@ import pandas as pd
 from mixform._typing import Vector
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Fit
-from mixform.estimate.known import require_estimated
+from mixform.estimate.known import require_free
 from mixform.inference.leverage import leverage
 from mixform.inference.new_residuals import own_errors
 from mixform.inference.prediction import (
@@ -164,7 +164,7 @@ def _conditional(fit: Fit, kind: str) -> Vector:
         return scaled / np.sqrt(rest)
     # Without row i, r^2 falls by e_i^2 / (1 - h_i), in a mixed model as in least
     # squares: P without a row is P - P_i P_i' / P_ii.
-    require_estimated(fit, "A deleted residual")
+    require_free(fit, "A deleted residual")
     residual_df = fit.evaluation.problem.residual_df
     with np.errstate(divide="ignore", invalid="ignore"):
         sigma2 = (residual_df - scaled**2 / rest) / (residual_df - 1)
@@ -177,7 +177,7 @@ def _structured(fit: Fit, kind: str, scaled: Vector) -> Vector:
     outside = _outside(of)
     if kind == "studentized":
         return scaled * np.sqrt(of.R / np.where(outside, of.RPR, np.nan))
-    require_estimated(fit, "A deleted residual")
+    require_free(fit, "A deleted residual")
     here = fit.evaluation
     residual_df = here.problem.residual_df
     alone = of.Py / np.sqrt(np.where(outside, of.P, np.nan))

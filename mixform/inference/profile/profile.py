@@ -18,7 +18,7 @@ from scipy.special import chdtri
 
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
-from mixform.estimate.known import require_estimated
+from mixform.estimate.known import require_free
 from mixform.inference.intervals import require_level
 from mixform.inference.profile.parameters import (
     Parameter,
@@ -60,7 +60,7 @@ def profile(
     InferenceError : unknown parameter; level not between 0 and 1; the fit is not at
         a certified minimum
     """
-    require_estimated(fit, "A profile")
+    require_free(fit, "A profile")
     require_level(level)
     every = list_parameters(fit)
     chosen = choose(every, parameters)
@@ -110,7 +110,7 @@ def profile_interval(
     ------
     InferenceError : as `profile`
     """
-    require_estimated(fit, "A profile")
+    require_free(fit, "A profile")
     quantile = normal_quantile(level)
     chosen = choose(list_parameters(fit), parameters)
     _require_minimum(fit)

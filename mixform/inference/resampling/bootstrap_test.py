@@ -20,6 +20,7 @@ from mixform._typing import Matrix
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
 from mixform.estimate.batch.batch import Refits, Refitter
+from mixform.estimate.known import require_same_held
 from mixform.estimate.refit import refit
 from mixform.inference.resampling.replication import (
     Workers,
@@ -129,6 +130,7 @@ def _comparable(smaller: Fit, larger: Fit) -> tuple[Fit, Fit, list[str]]:
     InferenceError : other data, or not nested
     """
     require_same_data(smaller.design, larger.design, ("smaller", "larger"))
+    require_same_held(smaller, larger)
     more = larger.n_parameters - smaller.n_parameters
     if more <= 0 or not _spans(larger.design, smaller.design):
         raise InferenceError(

@@ -23,6 +23,7 @@ from mixform.design import RandomBlock
 from mixform.errors import InferenceError, suggest
 from mixform.estimate import Control, Fit, estimate
 from mixform.estimate.batch.batch import Refits, Refitter
+from mixform.estimate.known import require_free
 from mixform.estimate.refit import refit
 from mixform.inference.approximation import DDF, approximate
 from mixform.inference.contrast_tests import f_test
@@ -122,6 +123,7 @@ def power(
     InferenceError : unknown coefficient, test or method; parameters that are no
         covariance; a design that does not determine the coefficients
     """
+    require_free(fit, "The power of a test")
     nsim = require_count(nsim)
     require_alpha(alpha)
     _require_method(method)

@@ -23,7 +23,7 @@ from mixform.design import Design, Relation
 from mixform.design.reduce import is_within
 from mixform.errors import InferenceError
 from mixform.estimate import Control, Fit, estimate, resolve_control
-from mixform.estimate.known import require_estimated
+from mixform.estimate.known import given_for, require_same_held
 from mixform.estimate.refit import refit as refit_model
 from mixform.inference.likelihood import aic, bic
 from mixform.inference.related import same_relation
@@ -112,7 +112,7 @@ def compare(
             "Comparing takes at least two models.", hint="Write compare(m1, m2)."
         )
     for fit in fits:
-        require_estimated(fit, "A likelihood-ratio test")
+        require_same_held(fits[0], fit)
     names = [f"m{i + 1}" for i in range(len(fits))] if names is None else list(names)
     for fit, name in zip(fits[1:], names[1:], strict=True):
         require_same_data(fits[0].design, fit.design, (names[0], name))
@@ -161,9 +161,9 @@ def refitted(fit: Fit, design: Design, method: str, control: Options = None) -> 
     ----------
     control : options of the search; None is the default with the model's backend
     """
-    require_estimated(fit, "A refit")
-    given = Control(backend=fit.convergence.backend) if control is None else control
-    return estimate(design, method=method, control=resolve_control(given))
+    asked = Control(backend=fit.convergence.backend) if control is None else control
+    options, given = resolve_control(asked), given_for(fit, design)
+    return estimate(design, method=method, control=options, given=given)
 
 
 def uncertified(fits: Iterable[tuple[str, Fit]]) -> list[str]:

@@ -21,7 +21,7 @@ from mixform.design.reduce import (
 )
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
-from mixform.estimate.known import require_estimated
+from mixform.estimate.known import require_free
 from mixform.inference.likelihood import aic
 from mixform.inference.selection.comparison import (
     MORE,
@@ -112,7 +112,7 @@ def random_table(
             "The model has no random term to test.",
             hint="A term such as (1 | id) would be one.",
         )
-    require_estimated(fit, "A test of a variance")
+    require_free(fit, "A test of a variance")
     steps = reductions(design, reduce_terms=reduce_terms)
     rows = [[fit.n_parameters, fit.loglik, aic(fit), np.nan, np.nan, np.nan, np.nan]]
     fits: dict[str, Fit] = {}
