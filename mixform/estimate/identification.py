@@ -129,6 +129,8 @@ def require_identified(
     tr(S_a C_l S_b C_l) and v_a = sum_l tr(S_a C_l); zero means confounded.
     """
     basis = structure.spanning(block.k)
+    if not len(basis):
+        return
     C = np.empty((block.m, block.k, block.k))
     for a in range(block.k):
         for b in range(block.k):

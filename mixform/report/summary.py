@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 
@@ -24,6 +26,9 @@ from mixform.report.numbers import (
 
 #: Parameters of the residual structure that are printed.
 LONGEST = 21
+
+#: Characters of a line of parameters.
+WIDTH = 88
 
 #: Methods that are named after those who proposed them.
 NAMESAKES = ("Satterthwaite", "Kenward-Roger")
@@ -170,7 +175,8 @@ def _structures(fit: Fit) -> list[Section]:
         ]
         shown = ", ".join(parts[:LONGEST])
         more = ", ... more in random_parameters()" if len(parts) > LONGEST else ""
-        lines.append(f" {label} {name}: {shown}{more}")
+        line = f" {label} {name}: {shown}{more}"
+        lines.append(fill(line, WIDTH, subsequent_indent="   "))
     return lines
 
 

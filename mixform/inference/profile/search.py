@@ -21,6 +21,7 @@ from mixform.estimate.problem import Problem
 from mixform.estimate.trust_region import trust_region_step
 from mixform.inference.profile.coordinates import Coordinates
 from mixform.inference.profile.criterion import Value, determinant_slopes, value_at
+from mixform.inference.profile.limits import leave_limit
 
 #: Predicted decrease of the criterion at which a conditional minimum is certified.
 CERTIFIED_DECREASE = 1e-8
@@ -85,6 +86,11 @@ def conditional_minimum(
         if left is None:
             break
         x, value, H, failure = search.descend(*left, H)
+    for _ in range(3):
+        inside = leave_limit(search.evaluate, coordinates, kappa, x, value)
+        if failure is not None or inside is None:
+            break
+        x, value, H, failure = search.descend(*inside, H)
     return Minimum(
         kappa=kappa,
         x=x,
