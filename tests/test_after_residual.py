@@ -223,7 +223,7 @@ def test_figures_of_correlated_residuals():
     np.testing.assert_allclose(drawn, np.sort(m.residuals("normalized")))
     for kind in ("zeta", "density", "pairs"):
         m.plot.profile(["sd", "rho"], kind)
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot
 
     pyplot.close("all")
 
