@@ -28,9 +28,9 @@ def test_longer_examples_run():
     import mixform as mf
 
     longer = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1:]
-    assert len(longer) == 2
+    assert len(longer) == 4
+    names = {"mf": mf}
     for text in longer:
-        names = {"mf": mf}
         exec(compile(text, "README.md", "exec"), names)
         assert names["m"].converged
 

@@ -67,11 +67,11 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
 def names_at_edge(fit: Fit) -> tuple[str, ...]:
     """Return the parameters of the residual structure at the edge of their range."""
     problem = fit.evaluation.problem
-    names = parameter_names(problem)
+    names, free = parameter_names(problem), problem.free
     return tuple(
         names[k]
         for k in range(problem.n_theta, len(fit.interior))
-        if not fit.interior[k]
+        if free[k] and not fit.interior[k]
     )
 
 

@@ -343,3 +343,12 @@ class TestLoadings:
         sigma2 = e @ np.linalg.solve(V, e) / df
         value = np.linalg.slogdet(V)[1] + df * (1.0 + np.log(2.0 * np.pi * sigma2))
         return value + np.linalg.slogdet(X.T @ ViX)[1]
+
+
+def test_parameters_that_are_given_are_not_at_their_edge():
+    R = [[2.0, 0.5, 0.3, 0.1], [0.5, 1.5, 0.4, 0.2], [0.3, 0.4, 1.2, 0.5],
+         [0.1, 0.2, 0.5, 1.8]]  # fmt: skip
+    m = mf.fit("y ~ x", longitudinal(), residual="us(visit | id)",
+               varcomp={"residual": R})  # fmt: skip
+    np.testing.assert_allclose(m.residual_covariance(), R, rtol=1e-12)
+    assert "edge" not in str(m)
