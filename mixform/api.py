@@ -44,7 +44,9 @@ def fit(
     ----------
     formula : as lme4's, ``"y ~ trt * time + (1 + time | id)"``: ``(1 | g)``, ``(x ||
         g)``, ``(1 | a/b)``; the rest is formulaic's grammar with R's ``I(x^2)``,
-        ``factor(x)``, ``offset(z)`` and ``.``
+        ``factor(x)``, ``offset(z)`` and ``.``. Structures in front of the bracket:
+        diag, cs, csh, ar1, arh1, toep, toeph, exp, fa1, ``rr(0 + f | g, d = 2)``; as in
+        SAS those with an h have several variances (in glmmTMB also cs and toep)
     data : pandas, polars or pyarrow table, mapping of columns, path to CSV or Parquet
     method : "REML" or "ML"
     weights, offset : column name, or a value for each row; Var(e_i) = sigma^2 / w_i
