@@ -42,11 +42,9 @@ def fit(
 
     Parameters
     ----------
-    formula : as lme4's, ``"y ~ trt * time + (1 + time | id)"``: ``(1 | g)``, ``(x ||
-        g)``, ``(1 | a/b)``; the rest is formulaic's grammar with R's ``I(x^2)``,
-        ``factor(x)``, ``offset(z)`` and ``.``. Structures in front of the bracket:
-        diag, cs, csh, ar1, arh1, toep, toeph, exp, fa1, ``rr(0 + f | g, d = 2)``; as in
-        SAS those with an h have several variances (in glmmTMB also cs and toep)
+    formula : as lme4's: ``(1 + time | id)``, ``(x || g)``, ``(1 | a/b)``; the rest is
+        formulaic's with R's ``I(x^2)``, ``factor(x)``, ``offset(z)``, ``.``. Structures
+        before a bracket: diag cs csh ar1 arh1 toep toeph exp gau fa1 rr(.., d=2), SAS's
     data : pandas, polars or pyarrow table, mapping of columns, path to CSV or Parquet
     method : "REML" or "ML"
     weights, offset : column name, or a value for each row; Var(e_i) = sigma^2 / w_i
@@ -56,15 +54,15 @@ def fit(
     relationship : ``{"animal": ...}``: `Pedigree`, table of it, covariance, `genomic`,
         `loading`, `single_step`, `precision`; ``iid(1 | animal)`` ignores it
     varcomp : variances held, ``{"animal": 20.0, "residual": 40.0}``; see `ratio`
-    residual : structure, ``"us(visit | id)"``; also cs, csh, ar1, arh1, car1, toep,
-        toeph, ante1, diag, exp, gau, mat; ``arm/id`` gives each arm its parameters
-    dispersion : formula of the log residual standard deviation, ``"~ sex"``
-    start : theta (t,) to start from; control : options of the search, as `Control`
+    residual : ``"us(visit | id)"``; also cs, csh, ar1, arh1, car1, toep, toeph, ante1,
+        diag, exp, gau, mat; ``arm/id`` gives each arm its parameters
+    dispersion : of the log residual standard deviation, ``"~ sex"``
+    start, control : theta (t,) to start from; options of the search, as `Control`
     progress : show a bar; None after a few seconds, if tqdm is installed
 
     Raises
     ------
-    FormulaError, DesignError, SolverError : of the formula, of the data, no solution
+    FormulaError, DesignError, SolverError : of formula or data, or no solution
 
     Examples
     --------

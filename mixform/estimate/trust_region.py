@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixform._typing import Matrix, Vector
+from mixform.errors import SolverError
 from mixform.estimate.criterion import (
     Evaluation,
     average_information,
@@ -84,7 +85,10 @@ def minimize(
         # Flat but for rounding, or nothing left that another step could gain.
         if predicted <= (1e-4 * tolerance if inside else 1e-2 * noise):
             return search.end()
-        there = search.evaluate(step)
+        there = search.attempt(step)
+        if there is None:
+            radius = 0.25 * float(np.linalg.norm(step))
+            continue
         decrease = search.here.criterion - there.criterion
         lost = predicted <= scatter and decrease < 0.5 * predicted
         if lost or (inside and predicted <= tolerance):
@@ -121,6 +125,18 @@ class _State:
         if self.trace:
             self.trace(self.count, there.criterion, self.theta + step)
         return there
+
+    def attempt(self, step: Vector) -> Evaluation | None:
+        """Return the evaluation after a step; None where R cannot be factored.
+
+        Correlations that round to one are no way to go, but the search may turn back.
+        """
+        try:
+            return self.evaluate(step)
+        except SolverError:
+            if self.problem.rows is None or float(np.linalg.norm(step)) < 1e-14:
+                raise
+            return None
 
     def jump(self, theta: Vector) -> None:
         step = theta - self.theta

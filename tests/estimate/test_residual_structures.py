@@ -352,3 +352,13 @@ def test_parameters_that_are_given_are_not_at_their_edge():
                varcomp={"residual": R})  # fmt: skip
     np.testing.assert_allclose(m.residual_covariance(), R, rtol=1e-12)
     assert "edge" not in str(m)
+
+
+def test_a_trial_that_cannot_be_solved_is_a_step_too_far():
+    """A trend that correlations near one describe best: the search meets singular R."""
+    data = longitudinal()
+    rng = np.random.default_rng(1)
+    data["y"] = np.sin(data.lat / 8.0) + 1e-3 * rng.normal(size=len(data))
+    m = mf.fit("y ~ 1", data, residual="gau(lat, nugget=True)")
+    assert m.convergence.converged
+    assert m.criterion == pytest.approx(dense_criterion(m), abs=1e-5)
