@@ -44,7 +44,7 @@ def fit(
     ----------
     formula : as lme4's: ``(1 + time | id)``, ``(x || g)``, ``(1 | a/b)``; the rest is
         formulaic's with R's ``I(x^2)``, ``factor(x)``, ``offset(z)``, ``.``. Structures
-        before a bracket: diag cs csh ar1 arh1 toep toeph exp gau fa1 rr(.., d=2), SAS's
+        before a bracket: diag cs csh ar1 arh1 toep toeph exp fa1 rr(.., d=2), SAS's
     data : pandas, polars or pyarrow table, mapping of columns, path to CSV or Parquet
     method : "REML" or "ML"
     weights, offset : column name, or a value for each row; Var(e_i) = sigma^2 / w_i
