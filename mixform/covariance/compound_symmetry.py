@@ -1,7 +1,9 @@
 """Compound symmetry: one correlation of any two coefficients.
 
 With lowest = -1 / (k - 1), rho = lowest + (1 - lowest) cos(x)^2: x = 0 is a correlation
-of one, x = pi / 2 the most negative one, where the coefficients sum to zero.
+of one, x = pi / 2 the most negative one, where the coefficients sum to zero. As
+in SAS ``cs`` has one variance and ``csh`` one for each coefficient, which is what
+glmmTMB calls cs.
 """
 
 from __future__ import annotations

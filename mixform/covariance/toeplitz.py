@@ -9,6 +9,9 @@ the normalized lattice of the recursion of Durbin and Levinson, rotations only::
 
 f_m, b_m the forward and backward residuals of order m, of unit variance; f_n(n) is the
 n-th innovation, and coefficient n is f_0(n).
+
+As in SAS ``toep`` has one variance and ``toeph`` one for each coefficient, which is
+what glmmTMB calls toep.
 """
 
 from __future__ import annotations
