@@ -24,7 +24,7 @@ def fit(
     formula: str,
     data: object,
     *,
-    method: Literal["REML", "ML"] = "REML",
+    method: Literal["REML", "ML", "ANOVA"] = "REML",
     weights: object = None,
     offset: object = None,
     contrasts: Mapping[str, object] | None = None,
@@ -46,7 +46,7 @@ def fit(
         formulaic's with R's ``I(x^2)``, ``factor(x)``, ``offset(z)``, ``.``. Structures
         before a bracket: diag cs csh ar1 arh1 toep toeph exp fa1 rr(.., d=2), SAS's
     data : pandas, polars or pyarrow table, mapping of columns, path to CSV or Parquet
-    method : "REML" or "ML"
+    method : "REML", "ML" or "ANOVA" (mean squares; see `Result.mean_squares`)
     weights, offset : column name, or a value for each row; Var(e_i) = sigma^2 / w_i
     contrasts : factor -> "treatment", "sum", "helmert", "poly" or a matrix
     subset : boolean for each row, or a condition on the columns as a string

@@ -36,6 +36,7 @@ from mixform.errors import (
     suggest,
 )
 from mixform.estimate import Control, Fit, estimate, resolve_control
+from mixform.estimate.anova import estimate_anova
 from mixform.estimate.known import read_variances
 from mixform.formula import (
     formulaic_formula,
@@ -48,7 +49,7 @@ from mixform.progress import SearchProgress
 from mixform.relationship import resolve_relationship
 from mixform.residual import RESIDUALS
 
-METHODS = ("REML", "ML")
+METHODS = ("REML", "ML", "ANOVA")
 MISSING = ("drop", "raise")
 
 #: Arguments that may hold one value for each row of the data.
@@ -173,6 +174,13 @@ def run(call: Call, progress: bool | None = None) -> Fit:
     """
     design = design_of(call)
     control = resolve_control(call.control)
+    if call.method == "ANOVA":
+        if call.varcomp:
+            raise DesignError(
+                "Analysis of variance cannot hold variances.",
+                hint='Leave varcomp= out, or use method="REML".',
+            )
+        return estimate_anova(design, control)
     given = None if call.varcomp is None else read_variances(design, call.varcomp)
     with SearchProgress(progress) as bar:
         return estimate(

@@ -11,6 +11,7 @@ from mixform.design import Design
 from mixform.estimate.certificate import Certificate
 from mixform.estimate.criterion import Evaluation
 from mixform.estimate.held import Given
+from mixform.estimate.mean_squares import MeanSquares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Fit:
     Attributes
     ----------
     design : the data in the model
-    method : "REML" or "ML"
+    method : "REML", "ML" or "ANOVA"
     evaluation : the solution on the scaled problem
     scaled_theta : (t + r,) parameters of the scaled problem, rho last
     T : relative covariance factor of each block, Var(b) = sigma^2 T T'
@@ -57,6 +58,8 @@ class Fit:
     certificate, convergence : of the optimum
     singular_terms : positions of the blocks with singular covariance
     rho : (r,) parameters of the residual structure, unconstrained
+    anova : the mean squares that the variances are from, if they are; those that
+        `evaluation` is at have zero for negative estimates
     """
 
     design: Design
@@ -75,6 +78,7 @@ class Fit:
     convergence: Convergence
     singular_terms: tuple[int, ...]
     rho: Vector = field(default_factory=lambda: np.empty(0))
+    anova: MeanSquares | None = None
 
     @property
     def n(self) -> int:
@@ -87,18 +91,20 @@ class Fit:
 
         What is held does not count.
         """
+        if self.anova is not None:
+            return len(self.beta) + len(self.anova.components)
         return len(self.beta) + self.evaluation.problem.n_variances
 
     @property
     def given(self) -> Given | None:
         """The variances that were given; None if all are estimated."""
-        held = self.evaluation.problem.held
+        held = self.evaluation.problem.held if self.anova is None else None
         return None if held is None else held.given
 
     @property
     def known(self) -> bool:
         """Whether all variances were given."""
-        return self.evaluation.problem.n_variances == 0
+        return self.anova is None and self.evaluation.problem.n_variances == 0
 
     @property
     def held(self) -> tuple[str, ...]:

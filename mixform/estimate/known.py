@@ -65,12 +65,28 @@ def require_estimated(fit: Fit, what: str) -> None:
 
     Raises
     ------
-    InferenceError : the variances of the fit were given
+    InferenceError : the variances of the fit were given, or come from mean squares
     """
+    require_likelihood(fit, what)
     if fit.known:
         raise InferenceError(
             f"{what} is about estimated variances; those of this fit were given.",
             hint="Fit the model without varcomp=.",
+        )
+
+
+def require_likelihood(fit: Fit, what: str) -> None:
+    """Refuse what is about a likelihood that was maximized.
+
+    Raises
+    ------
+    InferenceError : the fit is by analysis of variance
+    """
+    if fit.anova is not None:
+        raise InferenceError(
+            f"{what} is about a likelihood that was maximized; these variances come "
+            "from mean squares.",
+            hint='Fit the model with method="REML".',
         )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from mixform._typing import Vector
 from mixform.design import Design
 from mixform.errors import DesignError
+from mixform.estimate.anova import estimate_anova
 from mixform.estimate.fit import Fit
 from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import Problem, with_response
@@ -32,6 +33,8 @@ from mixform.estimate.reml import (
 )
 from mixform.mme import few_threads
 
+CONTROL = Control()
+
 
 def refit(
     fit: Fit,
@@ -48,7 +51,7 @@ def refit(
     fit : the model
     y : a value for each row in the model or for each row of the data, offset not
         subtracted; a Series is put in order by its index; None for the fit's own
-    method : "REML" or "ML"; None for the fit's own
+    method : "REML" or "ML"; None for the fit's own, which may be "ANOVA"
     control : options of the search; its backend is that of the fit
     start : "fit" starts from the fit's theta, which is close for a response like the
         fit's; None as a new fit does; or theta (t,) in the user's units
@@ -58,6 +61,11 @@ def refit(
     DesignError : y is of another length, not numeric, not finite, or leaves nothing to
         estimate
     """
+    if fit.anova is not None and method in (None, "ANOVA"):
+        design = fit.design
+        if y is not None:
+            design = replace(design, y=read_response(design, y))
+        return estimate_anova(design, replace(CONTROL, sums=fit.anova.sums))
     require_estimated(fit, "A refit")
     problem, design = fit.evaluation.problem, fit.design
     method = method or fit.method

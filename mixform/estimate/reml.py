@@ -24,6 +24,7 @@ from mixform.estimate.criterion import evaluate
 from mixform.estimate.determination import snap_to_edge
 from mixform.estimate.fit import Fit
 from mixform.estimate.held import Given, is_held, own_structure
+from mixform.estimate.mean_squares import SUMS
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
 from mixform.estimate.verdict import Found, vanishes, verdict
@@ -56,6 +57,9 @@ class Control:
     certified_decrease : predicted decrease up to which the optimum is certified
     trace : True prints the count, the criterion and theta after each evaluation; a
         function is called with them (theta on the scaled problem)
+    sums : the sums of squares of method="ANOVA": "henderson3" (each random term after
+        the fixed part and the random terms that do not contain it) or "type1" (each
+        after the terms before it, as SAS's TYPE1)
     """
 
     tolerance: float = 1e-9
@@ -63,12 +67,18 @@ class Control:
     backend: str = "auto"
     certified_decrease: float = 1e-6
     trace: bool | Trace = False
+    sums: str = "henderson3"
 
     def __post_init__(self) -> None:
         if not self.tolerance > 0.0 or not self.certified_decrease > 0.0:
             raise DesignError("control: tolerances must be positive.")
         if self.max_evaluations < 1:
             raise DesignError("control: max_evaluations must be at least 1.")
+        if self.sums not in SUMS:
+            raise DesignError(
+                f"control: unknown sums of squares {self.sums!r}.",
+                hint=suggest(str(self.sums), SUMS, "Choices"),
+            )
 
 
 def resolve_control(control: Control | Mapping[str, object] | None) -> Control:

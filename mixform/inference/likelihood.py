@@ -6,10 +6,23 @@ import numpy as np
 
 from mixform.estimate import Fit
 from mixform.estimate.criterion import LOG_2_PI
+from mixform.estimate.known import require_likelihood
+
+
+def criterion(fit: Fit) -> float:
+    """Return the criterion that was minimized.
+
+    Raises
+    ------
+    InferenceError : nothing was minimized; as all here
+    """
+    require_likelihood(fit, "A criterion")
+    return fit.criterion
 
 
 def deviance(fit: Fit) -> float:
     """Return -2 log likelihood (ML) at the estimates, REML ones included."""
+    require_likelihood(fit, "A deviance")
     if fit.method == "ML":
         return fit.criterion
     here = fit.evaluation
@@ -22,9 +35,11 @@ def deviance(fit: Fit) -> float:
 
 def aic(fit: Fit) -> float:
     """Return criterion + 2 npar."""
+    require_likelihood(fit, "AIC")
     return fit.criterion + 2.0 * fit.n_parameters
 
 
 def bic(fit: Fit) -> float:
     """Return criterion + log(n) npar."""
+    require_likelihood(fit, "BIC")
     return fit.criterion + float(np.log(fit.n)) * fit.n_parameters

@@ -28,6 +28,7 @@ from mixform.estimate.criterion import (
 )
 from mixform.estimate.held import add_tied
 from mixform.estimate.known import require_estimated
+from mixform.estimate.mean_squares import MeanSquares
 from mixform.estimate.problem import split_blocks
 from mixform.mme import few_threads
 
@@ -80,6 +81,12 @@ def variance_model(fit: Fit) -> VarianceModel:
     On the scaled problem; sigma there is in units of the user's sigma, so that phi's
     last entry is 1 at the estimate.
     """
+    if fit.anova is not None:
+        return VarianceModel(
+            dV_beta=_dV_beta(fit),
+            V_phi=_from_components(fit, fit.anova),
+            smallest_eigenvalue=np.inf,
+        )
     require_estimated(fit, "The covariance of the variance parameters")
     with few_threads(fit.evaluation.problem.equations):
         information = _observed_information(fit)
@@ -108,6 +115,21 @@ def _with_sigma(fit: Fit, V: Matrix) -> Matrix:
         slot = int(fit.interior[: held.slot].sum())
         J[-1, slot] = -1.0 / float(fit.scaled_theta[held.slot])
     return J @ V @ J.T
+
+
+def _from_components(fit: Fit, found: MeanSquares) -> Matrix:
+    """Return the covariance of phi from that of variance components.
+
+    theta_j = c sigma_j / sigma; a negative component is not part of it.
+    """
+    free = np.flatnonzero(fit.interior)
+    sigma2 = found.components[-1]
+    J = np.zeros((len(free) + 1, len(found.components)))
+    theta = fit.scaled_theta[free]
+    J[np.arange(len(free)), free] = theta / (2.0 * found.components[free])
+    J[:-1, -1] = -theta / (2.0 * sigma2)
+    J[-1, -1] = 1.0 / (2.0 * sigma2)
+    return J @ found.V @ J.T
 
 
 def _dV_beta(fit: Fit) -> Stack:

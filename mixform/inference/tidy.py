@@ -279,8 +279,14 @@ def glance(fit: Fit) -> pd.DataFrame:
     Returns
     -------
     frame : ``nobs, sigma, logLik, AIC, BIC``, ``REMLcrit`` or under ML ``deviance``,
-        ``df.residual``; logLik is restricted under REML
+        ``df.residual``; logLik is restricted under REML. Under ANOVA, which has no
+        likelihood, ``nobs, sigma, df.residual`` only
     """
+    if fit.anova is not None:
+        left = fit.n - fit.n_parameters
+        return pd.DataFrame(
+            {"nobs": [fit.n], "sigma": [fit.sigma], "df.residual": [left]}
+        )
     return pd.DataFrame(
         {
             "nobs": [fit.n],

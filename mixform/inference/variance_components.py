@@ -20,6 +20,16 @@ def covariances(fit: Fit) -> tuple[Matrix, ...]:
     return tuple(fit.sigma**2 * T @ T.T for T in fit.T)
 
 
+def estimates(fit: Fit) -> tuple[Matrix, ...]:
+    """Return `covariances`, or where variances come from mean squares what they are.
+
+    Those may be negative; effects and their covariance then take zero.
+    """
+    if fit.anova is None:
+        return covariances(fit)
+    return tuple(np.full((1, 1), value) for value in fit.anova.components[:-1])
+
+
 def varcorr(fit: Fit) -> pd.DataFrame:
     """Return the variance components.
 
@@ -27,14 +37,15 @@ def varcorr(fit: Fit) -> pd.DataFrame:
     -------
     frame : ``grp, var1, var2, vcov, sdcor``; for each term its variances, then its
         covariances (lower triangle by columns), at last the residual variance. sdcor
-        is a standard deviation, or for a covariance the correlation (NaN if one
-        of the variances is zero).
+        is a standard deviation (NaN of a negative estimate), or for a covariance the
+        correlation (NaN if one of the variances is zero).
     """
     rows: list[tuple[str, str | None, str | None, float, float]] = []
     for label, block, Sigma in zip(
-        block_labels(fit), fit.design.blocks, covariances(fit), strict=True
+        block_labels(fit), fit.design.blocks, estimates(fit), strict=True
     ):
-        sd = np.sqrt(np.diag(Sigma))
+        with np.errstate(invalid="ignore"):  # of a negative estimate there is none
+            sd = np.sqrt(np.diag(Sigma))
         for c, name in enumerate(block.columns):
             rows.append((label, name, None, float(Sigma[c, c]), float(sd[c])))
         if block.term.structure == "diag":

@@ -9,12 +9,13 @@ import pandas as pd
 
 from mixform._typing import Matrix
 from mixform.estimate import Fit
+from mixform.estimate.mean_squares import SUMS
 from mixform.inference.approximation import Approximation
 from mixform.inference.likelihood import aic, bic
 from mixform.inference.prediction import scaled_residuals
 from mixform.inference.random_structure import parameters_at_limit, structure_lines
 from mixform.inference.residual_structure import names_at_edge, residual_parameters
-from mixform.inference.variance_components import block_labels, covariances
+from mixform.inference.variance_components import block_labels, estimates
 from mixform.report.layout import Section, Summary, column_grid
 from mixform.report.numbers import (
     LEGEND,
@@ -83,8 +84,11 @@ def summarize(
 
 def _heading(fit: Fit, approximation: Approximation) -> str:
     kind = "Linear mixed model" if fit.design.blocks else "Linear model"
+    method = fit.method
+    if fit.anova is not None:
+        method = f"ANOVA ({SUMS[fit.anova.sums]})"
     lines = [
-        f"{kind} fit by {fit.method}. {_title(approximation)}",
+        f"{kind} fit by {method}. {_title(approximation)}",
         f"Formula: {fit.design.formula.source}",
     ]
     if fit.design.weights is not None:
@@ -104,6 +108,8 @@ def _title(approximation: Approximation) -> str:
 def _criterion(fit: Fit) -> list[Section]:
     if np.isnan(fit.criterion):
         return ["Criterion: not computed by conjugate gradients", ""]
+    if fit.anova is not None:
+        return []
     if fit.method == "REML":
         return [f"REML criterion at convergence: {fit.criterion:.1f}", ""]
     columns = [
@@ -130,9 +136,9 @@ def _random(fit: Fit) -> Section:
     correlations: list[list[str]] = []
     held: list[str] = []
     for label, block, Sigma in zip(
-        block_labels(fit), fit.design.blocks, covariances(fit), strict=True
+        block_labels(fit), fit.design.blocks, estimates(fit), strict=True
     ):
-        sd = np.sqrt(np.diag(Sigma))
+        sd = np.sqrt(np.maximum(np.diag(Sigma), 0.0))
         for c, name in enumerate(block.columns):
             held.append("(held)" if label in fit.held else "")
             groups.append(label if c == 0 else "")
@@ -150,7 +156,7 @@ def _random(fit: Fit) -> Section:
         variances.append(fit.sigma**2)
         correlations.append([])
         held.append("(held)" if "residual" in fit.held else "")
-    sds = [float(np.sqrt(value)) for value in variances]
+    sds = [float(np.sqrt(value)) if value >= 0.0 else np.nan for value in variances]
     columns = [groups, names, format_column(variances), format_column(sds)]
     headers = ["Groups", "Name", "Variance", "Std.Dev."]
     width = max(len(row) for row in correlations)
@@ -276,7 +282,9 @@ def fit_notes(fit: Fit) -> list[str]:
         for block in design.blocks
         if block.relation is not None
     ]
-    if not fit.known:
+    if fit.anova is not None:
+        notes += _negative_notes(fit)
+    elif not fit.known:
         notes += [_singular_note(fit, j) for j in fit.singular_terms]
     at_limit = [*names_at_edge(fit), *([] if fit.known else parameters_at_limit(fit))]
     notes += [f"{name} is at the edge of its range." for name in at_limit]
@@ -296,6 +304,17 @@ def _held(fit: Fit) -> str:
         else name
         for name in fit.held
     )
+
+
+def _negative_notes(fit: Fit) -> list[str]:
+    assert fit.anova is not None, "the variances come from mean squares"
+    labels = [block_labels(fit)[j] for j in fit.anova.negative]
+    if not labels:
+        return []
+    return [
+        f"the estimated variance of {', '.join(labels)} is negative: effects, tests "
+        "and predictions take zero."
+    ]
 
 
 def _singular_note(fit: Fit, j: int) -> str:

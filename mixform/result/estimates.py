@@ -187,12 +187,12 @@ class Estimates:
     @property
     def llf(self) -> float:
         """Log-likelihood that was maximized: restricted under REML."""
-        return self._fit.loglik
+        return -0.5 * self.criterion
 
     @property
     def criterion(self) -> float:
         """The criterion that was minimized: -2 times `llf`, constants included."""
-        return self._fit.criterion
+        return likelihood.criterion(self._fit)
 
     @property
     def deviance(self) -> float:
@@ -226,7 +226,7 @@ class Estimates:
 
     @property
     def method(self) -> str:
-        """The criterion that was minimized, REML or ML."""
+        """REML or ML, the criterion that was minimized; or ANOVA."""
         return self._fit.method
 
     # Fitted values.

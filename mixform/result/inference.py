@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from mixform.inference import anova, intervals
+from mixform.inference import anova, intervals, mean_squares
 from mixform.inference.approximation import DDF
 from mixform.inference.contrast_tests import HypothesisTest, joint_test
 from mixform.inference.estimability import read_contrast, require_estimable
@@ -18,6 +18,7 @@ from mixform.inference.resampling.bootstrap import bootstrap
 from mixform.inference.selection import drop1, ranova
 from mixform.report import AnovaTable, anova_table
 from mixform.report.comparison import ComparisonTable, comparison_table
+from mixform.report.mean_squares import MeanSquaresTable, mean_squares_table
 from mixform.report.means import Means, MeansTable, means_table
 from mixform.report.profile import ProfileReport
 from mixform.result.estimates import Ddf, Estimates
@@ -50,6 +51,17 @@ class Inference(Estimates):
         """
         table = anova.anova(self._fit, self._approximation(ddf), kind=type)
         return anova_table(*table)
+
+    def mean_squares(self) -> MeanSquaresTable:
+        """Return the mean squares of a fit by analysis of variance.
+
+        Returns
+        -------
+        frame by source: ``num_df, sum_sq, mean_sq``, and of the test against its error
+        term ``den_df, f_value, p_value``; ``.expectations`` are the coefficients of the
+        variances
+        """
+        return mean_squares_table(mean_squares.mean_squares(self._fit))
 
     def test(
         self, L: object, rhs: object = 0, *, ddf: Ddf = "satterthwaite"

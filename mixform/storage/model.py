@@ -19,6 +19,7 @@ from mixform.design import Design, same_residuals
 from mixform.design.frame import Table, aligned_values
 from mixform.errors import MixformError, MixformWarning
 from mixform.estimate import Control, Fit, resolve_control
+from mixform.estimate.anova import estimate_anova
 from mixform.estimate.certificate import Certificate
 from mixform.estimate.criterion import evaluate
 from mixform.estimate.known import Ratio, ratio, read_variances
@@ -38,7 +39,7 @@ from mixform.storage.related import describe_relationship, restore_relationship
 TOLERANCE = 1e-6
 
 #: Options of the search that a file keeps: those that are numbers or names.
-OPTIONS = ("tolerance", "max_evaluations", "backend", "certified_decrease")
+OPTIONS = ("tolerance", "max_evaluations", "backend", "certified_decrease", "sums")
 
 
 def save(fit: Fit, call: Call | None, path: str | Path) -> None:
@@ -84,8 +85,8 @@ def save(fit: Fit, call: Call | None, path: str | Path) -> None:
         },
         "convergence": _described(asdict(fit.convergence)),
     }
-    structured = fit.design.residual is not None
-    write_archive(Path(path), header, arrays, written=2 if structured else 1)
+    newer = fit.design.residual is not None or fit.anova is not None
+    write_archive(Path(path), header, arrays, written=2 if newer else 1)
 
 
 def load(path: str | Path) -> tuple[Fit, Call]:
@@ -123,6 +124,8 @@ def load(path: str | Path) -> tuple[Fit, Call]:
 def _fit_at(design: Design, call: Call, header: Mapping[str, Any]) -> Fit:
     """Solve at the stored theta; how the search ended is as stored."""
     control = resolve_control(call.control)
+    if call.method == "ANOVA":
+        return estimate_anova(design, control)
     problem = build_problem(
         design,
         reml=call.method == "REML",

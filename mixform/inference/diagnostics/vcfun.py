@@ -228,6 +228,9 @@ def _components(
 ) -> tuple[pd.DataFrame, Matrix, list[str]]:
     """Return the components, their covariance (c, c), and why each is NaN, or ""."""
     jacobian, values, reasons = _jacobian(fit)
+    if fit.anova is not None:
+        frame = pd.DataFrame({"vcov": values}, index=list(component_labels(fit)))
+        return frame, fit.anova.V, reasons
     frame = pd.DataFrame({"vcov": values}, index=list(component_labels(fit)))
     if model.V_phi is None:
         assert model.note is not None, "there is a reason"
@@ -241,6 +244,9 @@ def _components(
 
 def _jacobian(fit: Fit) -> tuple[Matrix, Vector, list[str]]:
     """Return dv/dphi (c, t + r + 1), v (c,), and why v has no standard error, or ""."""
+    if fit.anova is not None:
+        found = fit.anova.components
+        return np.eye(len(found)), found, [""] * len(found)
     here = fit.evaluation
     problem = here.problem
     t = problem.n_theta

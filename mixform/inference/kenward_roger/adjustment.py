@@ -142,12 +142,13 @@ def kenward_roger(
 
     Raises
     ------
-    InferenceError : the fit is by ML; or the information is singular
+    InferenceError : the fit is not by REML; or the information is singular
     SolverError : the work would not fit into memory
     """
     if fit.method != "REML":
         raise InferenceError(
-            "Kenward-Roger's approximation is derived for REML; this fit is by ML.",
+            "Kenward-Roger's approximation is derived for REML; this fit is by "
+            f"{fit.method}.",
             hint='Fit with method="REML", or use ddf="satterthwaite".',
         )
     here = fit.evaluation

@@ -1,0 +1,65 @@
+"""Records of an analysis of variance; see `mixform.estimate.anova`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixform._typing import Matrix, Vector
+
+#: Names of the sums of squares, and what they are called in print.
+SUMS = {
+    "henderson3": "Henderson's method III",
+    "type1": "type 1 sums of squares",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Coordinates:
+    """X, Z and y in an orthonormal basis of the space of X and Z; user's units.
+
+    Attributes
+    ----------
+    X : (N, p) kept columns of X, rows of the data scaled by the root of their weights
+    Z : for each random term its columns (N, q_j), likewise
+    y : (N,) response without offset
+    rss : squared length of what [X, Z] leave of the response
+    residual_df : n - N
+    """
+
+    X: Matrix
+    Z: tuple[Matrix, ...]
+    y: Vector
+    rss: float
+    residual_df: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MeanSquares:
+    """Mean squares of the random terms and the residual, and the components.
+
+    The r random terms come first, in the order of the formula, the residual last.
+
+    Attributes
+    ----------
+    sums : which sums of squares, a key of `SUMS`
+    num_df, mean_sq : (r + 1,)
+    expectation : (r + 1, r + 1) coefficients of the components in each mean square
+    components : (r + 1,) estimated variances, negative ones as they are
+    V : (r + 1, r + 1) their sampling covariance
+    where : the design in coordinates
+    """
+
+    sums: str
+    num_df: Vector
+    mean_sq: Vector
+    expectation: Matrix
+    components: Vector
+    V: Matrix
+    where: Coordinates
+
+    @property
+    def negative(self) -> tuple[int, ...]:
+        """Positions of the random terms whose estimate is negative."""
+        return tuple(np.flatnonzero(self.components[:-1] < 0.0).tolist())
