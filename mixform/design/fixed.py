@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import qr
 
 from mixform._typing import Matrix, Vector
+from mixform.design.column_space import ColumnSpace
 from mixform.design.model_matrix import Coded
 
 #: A column closer than this to the span of those before it, relative to its own
@@ -52,6 +53,21 @@ class FixedPart:
     def aliased_names(self) -> tuple[str, ...]:
         """Names of the columns that were dropped."""
         return tuple(self.coded.names[j] for j in self.aliased)
+
+    @property
+    def space(self) -> ColumnSpace:
+        """Which functions of the coefficients are estimable."""
+        return ColumnSpace(
+            names=self.names,
+            kept=self.kept,
+            aliased=self.aliased,
+            alias_of_kept=self.alias_of_kept,
+        )
+
+
+def matrix_part(X: Matrix, names: tuple[str, ...]) -> FixedPart:
+    """Return a matrix (n, c) as fixed part, with its columns that are combinations."""
+    return orthonormalize(Coded(values=X, names=names, terms=(), spec=None), None)
 
 
 def orthonormalize(coded: Coded, root_weights: Vector | None) -> FixedPart:

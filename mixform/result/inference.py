@@ -20,13 +20,14 @@ from mixform.report import AnovaTable, anova_table
 from mixform.report.comparison import ComparisonTable, comparison_table
 from mixform.report.means import Means, MeansTable, means_table
 from mixform.report.profile import ProfileReport
-from mixform.result.estimates import Ddf, Estimates
+from mixform.result.estimates import Ddf
+from mixform.result.general_linear import GeneralLinear
 
 Weights = Literal["equal", "proportional", "cells", "outer", "flat"]
 
 
-class Inference(Estimates):
-    """The second part of `Result`: tests, marginal means, intervals.
+class Inference(GeneralLinear):
+    """The third part of `Result`: tests, marginal means, intervals.
 
     Wherever ``ddf`` is asked for it is "satterthwaite", "kenward-roger", "asymptotic",
     or what `Result.robust` returns. "kenward-roger-linear" leaves out the second
@@ -65,11 +66,11 @@ class Inference(Estimates):
 
         Raises
         ------
-        InferenceError : L is not estimable; the aliased columns are named
+        InferenceError : L is not estimable; says what changes it
         """
         fixed = self._fit.design.fixed
         matrix, right, labels = read_contrast(L, rhs, fixed.names)
-        kept = require_estimable(matrix, fixed)
+        kept = require_estimable(matrix, fixed, labels)
         return joint_test(kept, right, labels, self._fit, self._approximation(ddf))
 
     def drop1(
