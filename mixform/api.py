@@ -56,7 +56,7 @@ def fit(
     data : pandas, polars or pyarrow table, mapping of columns, path to CSV or Parquet
     method : "REML" or "ML"
     weights, offset : column name, or a value for each row; Var(e_i) = sigma^2 / w_i
-    contrasts : factor -> "treatment", "sum", "helmert", "poly" or a matrix
+    contrasts : factor -> "treatment", "sum", "helmert", "poly", "full" or a matrix
     subset : boolean for each row, or a condition on the columns as a string
     missing : rows with missing values: "drop" (counted in the printout) or "raise"
     relationship : ``{"animal": ...}``: `Pedigree`, table of it, covariance, `genomic`,
@@ -159,8 +159,8 @@ def estimable(model: object, K: object = None) -> Estimability:
     True
     >>> print(estimable(X, {"x2": 1}))
     contrast: not estimable
-        adding -1 to x1 and 1 to x2, x3 leaves all fitted values as they are, but changes
-        this function by 1
+        adding -1 to x1 and 1 to x2, x3 leaves all fitted values as they are, but
+        changes this function by 1
     """
     columns, space, name_row = _columns_of(model)
     if K is None:

@@ -121,17 +121,17 @@ def _independent_columns(R: Matrix, *, constant: bool) -> tuple[int, ...]:
     year or a time stamp is not taken for a second intercept.
     """
     kept: list[int] = []
-    basis: list[Vector] = []
+    basis = np.empty(R.shape)
     for j in range(R.shape[1]):
         column = R[:, j].copy()
-        size = float(np.linalg.norm(column))
-        for step, direction in enumerate(basis + basis):
-            column -= (direction @ column) * direction
-            if constant and step == 0:
-                size = float(np.linalg.norm(column))
+        found = basis[:, : len(kept)]
+        varying = found[:, :1] if constant else found[:, :0]
+        size = float(np.linalg.norm(column - varying @ (varying.T @ column)))
+        for _ in range(2):
+            column -= found @ (found.T @ column)
         rest = float(np.linalg.norm(column))
         # 1e-12: what rounding leaves of a constant column of scaled size 1.
         if rest > ALIAS_TOLERANCE * size and rest > 1e-12:
+            basis[:, len(kept)] = column / rest
             kept.append(j)
-            basis.append(column / rest)
     return tuple(kept)

@@ -82,11 +82,12 @@ class HypothesisTest:
         percent = 100.0 * (self.se_ratio - 1.0).round(6).to_numpy()
         low, high = percent.min(), percent.max()
         extent = f"{high:.2g} %" if low == high else f"{low:.2g} to {high:.2g} %"
-        if low <= 0.0:
-            extent = "no" if high == low == 0.0 else f"by {extent}"
+        said = f"are {extent} larger" if low >= 0.0 else f"differ by {extent}"
+        if high == low == 0.0:
+            said = "are the same here"
         return (
             "(X'V^-1X)^-1 ignores that V is estimated; Kenward and Roger's standard "
-            f"errors are {extent} larger."
+            f"errors {said}."
         )
 
 

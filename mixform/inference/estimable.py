@@ -29,7 +29,7 @@ PAIRS = 2000
 ROUNDING = 1e-9
 
 #: Characters of a line.
-WIDTH = 88
+WIDTH = 80
 
 #: Rows of a combination that are written out.
 WRITTEN = 12

@@ -18,7 +18,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse import block_array, csr_array, diags_array, eye_array, issparse
 from scipy.sparse.linalg import cg
 
-from mixform._typing import Matrix, Vector
+from mixform._typing import Mask, Matrix, Vector
 from mixform.design import ColumnSpace, matrix_part
 from mixform.errors import DesignError, InferenceError, suggest
 
@@ -57,6 +57,11 @@ class Solution:
         n, p = self.X.shape
         # X'X has the null space of X, and p rows.
         return space_of(self.X if n * p <= DENSE else self.X.T @ self.X, self.names)
+
+    @property
+    def estimable(self) -> Mask:
+        """Which coefficients, (p,), are estimable by themselves, not one of many."""
+        return self.space.estimable(np.eye(len(self.beta)))
 
     def estimate(self, K: object) -> tuple[Vector, Vector | None]:
         """Return estimates of K beta, K (r, p), and their variances (None after "cg").

@@ -55,7 +55,7 @@ class Inference(GeneralLinear):
     def test(
         self, L: object, rhs: object = 0, *, ddf: Ddf = "satterthwaite"
     ) -> HypothesisTest:
-        """Test L beta = rhs for an estimable L.
+        """Test L beta = rhs for an estimable L; dependent rows count once.
 
         Parameters
         ----------
@@ -63,6 +63,12 @@ class Inference(GeneralLinear):
             numbers, or from labels to such mappings; or a string of equations,
             ``"trt[T.b] - trt[T.c] = 0"``, joined by commas
         rhs : value, or r values
+        ddf : "kenward-roger" also says how much larger its standard errors are
+
+        Returns
+        -------
+        what prints estimates with t tests, their covariance and F, with ``.table,
+        .covariance, .f_value, .num_df`` (the rank of L) ``.den_df, .p_value, .method``
 
         Raises
         ------
