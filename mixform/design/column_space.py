@@ -20,6 +20,9 @@ from mixform.errors import InferenceError
 #: which a function is not estimable.
 TOLERANCE = 1e-6
 
+#: Names that are listed in full.
+LISTED = 12
+
 HINT = (
     "Ask for differences, or means over what the data determine; estimable(model, K) "
     "says which rows are estimable and why."
@@ -118,8 +121,15 @@ class ColumnSpace:
                     first = names.index(members[0])
                     names = [n for n in names if n not in members]
                     names.insert(first, f"every {family}[...]")
-            parts.append(f"{step} to {', '.join(names)}")
+            parts.append(f"{step} to {listed(names)}")
         return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names joined by commas, no more than a reader takes in."""
+    rest = len(names) - LISTED
+    more = [f"... ({rest} more)"] if rest > 1 else names[LISTED:]
+    return ", ".join([*names[:LISTED], *more])
 
 
 def _families(names: Sequence[str]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixform._typing import Matrix
+from mixform.design.column_space import listed
 from mixform.estimate import Fit
 from mixform.inference.approximation import Approximation
 from mixform.inference.least_squares import least_squares
@@ -268,9 +269,10 @@ def fit_notes(fit: Fit) -> list[str]:
     if design.fixed.aliased:
         names = ", ".join(design.fixed.aliased_names)
         notes.append(f"dropped as combinations of other columns: {names}.")
-        some = ", ".join(design.fixed.space.not_unique)
+        some = design.fixed.space.not_unique
         if some:
-            notes.append(f"not estimable by themselves, one of many solutions: {some}.")
+            text = listed(some)
+            notes.append(f"not estimable by themselves, one of many solutions: {text}.")
     notes += [
         f"{block.term.source} has independent effects for {', '.join(block.columns)}."
         for block in design.blocks

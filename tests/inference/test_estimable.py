@@ -126,6 +126,12 @@ def test_regression_names_values_of_covariates():
     assert mf.estimable(mf.fit("y ~ 1", data)).combinations == ({"row 0": 1.0},)
 
 
+def test_long_lists_of_names_are_cut():
+    X = np.column_stack([np.ones(20), np.eye(20)])
+    reason = mf.estimable(X, {"x1": 1}).table["reason"].iloc[0]
+    assert "x13, ... (8 more) leaves all fitted values" in reason
+
+
 def test_bad_input_is_told():
     with pytest.raises(InferenceError, match="There is no coefficient 'd3'"):
         mf.estimable(PIGS, {"d3": 1})
