@@ -2,7 +2,16 @@
 
 from mixform import datasets
 from mixform._version import __version__ as __version__
-from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load, scan
+from mixform.api import (
+    bootstrap_lrt,
+    compare,
+    compare_lme4,
+    estimable,
+    fit,
+    gls,
+    load,
+    scan,
+)
 from mixform.design.multitrait import multitrait
 from mixform.errors import (
     ConvergenceWarning,
@@ -37,8 +46,10 @@ __all__ = [
     "compare",
     "compare_lme4",
     "datasets",
+    "estimable",
     "fit",
     "genomic",
+    "gls",
     "load",
     "loading",
     "multitrait",

@@ -27,6 +27,7 @@ from mixform._typing import Vector
 from mixform.covariance import STRUCTURES
 from mixform.design import Design, ResidualFormula, build_design
 from mixform.design.model_matrix import variables_of
+from mixform.design.reduce import overparameterized
 from mixform.errors import (
     ConvergenceWarning,
     DesignError,
@@ -238,7 +239,7 @@ def table_of(call: Call) -> object:
 def warn_of(fit: Fit, *, stacklevel: int = 3) -> None:
     """Warn, at the caller of a public function, of what a script must not miss."""
     fixed, convergence = fit.design.fixed, fit.convergence
-    if fixed.aliased:
+    if fixed.aliased and not overparameterized(fit.design):
         names = fixed.aliased_names
         warnings.warn(
             RankDeficiencyWarning(

@@ -5,8 +5,10 @@ model does not use (missing values, ``subset=``) are dropped once, here, and cou
 """
 
 from mixform.design.build import build_design as build_design
+from mixform.design.column_space import ColumnSpace as ColumnSpace
 from mixform.design.contrasts import CONTRASTS as CONTRASTS
 from mixform.design.fixed import FixedPart as FixedPart
+from mixform.design.fixed import matrix_part as matrix_part
 from mixform.design.random import RandomBlock as RandomBlock
 from mixform.design.random import Relation as Relation
 from mixform.design.record import Design as Design

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixform._typing import Mask, Matrix, Vector
-from mixform.design.contrasts import resolve_contrasts
+from mixform.design.contrasts import resolve_contrasts, without_full
 from mixform.design.fixed import orthonormalize
 from mixform.design.frame import Table, aligned_values, as_numbers, normalize
 from mixform.design.model_matrix import (
@@ -227,8 +227,10 @@ class _Builder:
     ) -> _Columns:
         formula = self.formula
 
-        def code(part: Any, span: Span) -> Coded:
-            coded = code_part(part, columns, n, contrasts, (formula.source, span))
+        inner = without_full(contrasts)
+
+        def code(part: Any, span: Span, by: Mapping[str, Any] = contrasts) -> Coded:
+            coded = code_part(part, columns, n, by, (formula.source, span))
             self._require_columns(coded, columns, span)
             return coded
 
@@ -240,10 +242,10 @@ class _Builder:
         for term, part in zip(formula.random, self.random, strict=True):
             if str(part) == "1":
                 random.append(None)
-            elif list(part) == list(self.fixed):
+            elif list(part) == list(self.fixed) and len(inner) == len(contrasts):
                 random.append(fixed)
             else:
-                random.append(code(part, term.span))
+                random.append(code(part, term.span, inner))
         offsets = zip(self.offsets, formula.offsets, strict=True)
         return _Columns(
             y=check_response(response, formula, columns),

@@ -8,8 +8,18 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from formulaic.transforms import C, ContrastsRegistry
+from formulaic.transforms.contrasts import TreatmentContrasts
 
 from mixform.errors import DesignError, suggest
+
+
+class FullContrasts(TreatmentContrasts):
+    """A column for each level beside the intercept: y = mu + delta_i, of less rank.
+
+    Random coefficients, whose covariance that would leave undetermined, are coded by
+    treatment contrasts.
+    """
+
 
 #: name -> formulaic's contrast; Helmert as in R (level j against the mean before it)
 CONTRASTS = {
@@ -17,6 +27,7 @@ CONTRASTS = {
     "sum": ContrastsRegistry.sum,
     "helmert": ContrastsRegistry.helmert,
     "poly": ContrastsRegistry.poly,
+    "full": FullContrasts,
 }
 
 
@@ -97,7 +108,13 @@ def coded(column: pd.Series, contrast: object) -> object:
     """
     if not isinstance(column.dtype, pd.CategoricalDtype):
         return column
-    return C(column, contrast)  # pyright: ignore[reportArgumentType]
+    full = isinstance(contrast, FullContrasts)
+    return C(column, cast("Any", contrast), spans_intercept=not full)
+
+
+def without_full(contrasts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the contrasts but those that are full, which random coefficients lack."""
+    return {n: c for n, c in contrasts.items() if not isinstance(c, FullContrasts)}
 
 
 def coding_by_default(
@@ -113,6 +130,8 @@ def coding_by_default(
         values = getattr(data, "__wrapped__", data)
         if contrasts is None:
             contrasts = next((c for s, c in chosen if s is values), None)
+            if isinstance(contrasts, FullContrasts):
+                options = {"spans_intercept": False, **options}
         if getattr(values, "dtype", None) == np.float64:
             whole = np.asarray(values)
             if np.all(np.abs(whole) < 2.0**53) and np.all(whole == np.floor(whole)):

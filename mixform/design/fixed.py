@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import qr
 
 from mixform._typing import Matrix, Vector
+from mixform.design.column_space import ColumnSpace
 from mixform.design.model_matrix import Coded
 
 #: A column closer than this to the span of those before it, relative to its own
@@ -52,6 +53,21 @@ class FixedPart:
     def aliased_names(self) -> tuple[str, ...]:
         """Names of the columns that were dropped."""
         return tuple(self.coded.names[j] for j in self.aliased)
+
+    @property
+    def space(self) -> ColumnSpace:
+        """Which functions of the coefficients are estimable."""
+        return ColumnSpace(
+            names=self.names,
+            kept=self.kept,
+            aliased=self.aliased,
+            alias_of_kept=self.alias_of_kept,
+        )
+
+
+def matrix_part(X: Matrix, names: tuple[str, ...]) -> FixedPart:
+    """Return a matrix (n, c) as fixed part, with its columns that are combinations."""
+    return orthonormalize(Coded(values=X, names=names, terms=(), spec=None), None)
 
 
 def orthonormalize(coded: Coded, root_weights: Vector | None) -> FixedPart:
@@ -105,17 +121,17 @@ def _independent_columns(R: Matrix, *, constant: bool) -> tuple[int, ...]:
     year or a time stamp is not taken for a second intercept.
     """
     kept: list[int] = []
-    basis: list[Vector] = []
+    basis = np.empty(R.shape)
     for j in range(R.shape[1]):
         column = R[:, j].copy()
-        size = float(np.linalg.norm(column))
-        for step, direction in enumerate(basis + basis):
-            column -= (direction @ column) * direction
-            if constant and step == 0:
-                size = float(np.linalg.norm(column))
+        found = basis[:, : len(kept)]
+        varying = found[:, :1] if constant else found[:, :0]
+        size = float(np.linalg.norm(column - varying @ (varying.T @ column)))
+        for _ in range(2):
+            column -= found @ (found.T @ column)
         rest = float(np.linalg.norm(column))
         # 1e-12: what rounding leaves of a constant column of scaled size 1.
         if rest > ALIAS_TOLERANCE * size and rest > 1e-12:
+            basis[:, len(kept)] = column / rest
             kept.append(j)
-            basis.append(column / rest)
     return tuple(kept)

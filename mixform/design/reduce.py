@@ -14,6 +14,7 @@ import numpy as np
 from formulaic import SimpleFormula
 
 from mixform._typing import Matrix
+from mixform.design.contrasts import without_full
 from mixform.design.fixed import orthonormalize
 from mixform.design.model_matrix import Coded, Term, code_part, variables_of
 from mixform.design.random import RandomBlock
@@ -84,6 +85,21 @@ def without_fixed_term(design: Design, name: str) -> Design:
     roots = None if design.weights is None else np.sqrt(design.weights)
     reduced = replace(design, fixed=orthonormalize(coded, roots))
     return _with(reduced, formula, design.blocks)
+
+
+def overparameterized(design: Design) -> bool:
+    """Whether columns are aliased for no other reason than full contrasts."""
+    plain = without_full(design.contrasts)
+    if len(plain) == len(design.contrasts):
+        return False
+    coded = code_part(
+        design.fixed.coded.spec.formula,
+        design.columns,
+        len(design.y),
+        plain,
+        (design.formula.source, design.formula.fixed.span),
+    )
+    return coded.values.shape[1] == len(design.fixed.kept)
 
 
 def droppable_terms(design: Design) -> tuple[str, ...]:
@@ -162,7 +178,7 @@ def _coded(design: Design, block: RandomBlock, terms: Sequence[Any]) -> dict[str
         SimpleFormula(list(terms)),
         design.columns,
         n,
-        design.contrasts,
+        without_full(design.contrasts),
         (design.formula.source, block.term.span),
     )
     return {"columns": coded.names, "coded": coded, "design": coded.values}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,23 @@ from mixform.errors import InferenceError
 from mixform.estimate import Fit
 from mixform.inference.approximation import Approximation
 
+#: Estimates whose covariance is printed.
+PRINTED = 8
+
+
+class Estimated(Protocol):
+    """Estimated fixed effects, of a fit or of given matrices."""
+
+    @property
+    def beta(self) -> Vector:
+        """Estimates, (p,), aliased ones left out."""
+        ...
+
+    @property
+    def V_beta(self) -> Matrix:
+        """(X'V^-1X)^-1, (p, p), units of y^2."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HypothesisTest:
@@ -20,8 +38,12 @@ class HypothesisTest:
 
     Attributes
     ----------
-    f_value, num_df, den_df, p_value : of the joint test
+    f_value, num_df, den_df, p_value : of the joint test; num_df is the rank of L
     table : for each row: estimate, se, df, t_value, p_value
+    covariance : (r, r) of the estimates L beta, by row
+    method : of the covariance and the denominator degrees of freedom
+    se_ratio : standard error of each row over that by (X'V^-1X)^-1, which ignores
+        that V is estimated
     """
 
     f_value: float
@@ -29,19 +51,48 @@ class HypothesisTest:
     den_df: float
     p_value: float
     table: pd.DataFrame
+    covariance: pd.DataFrame
+    method: str
+    se_ratio: pd.Series
 
     def __str__(self) -> str:
-        verdict = (
-            f"F({self.num_df}, {self.den_df:.5g}) = {self.f_value:.5g}, "
-            f"p = {self.p_value:.4g}"
-        )
-        return f"{self.table.to_string(float_format='{:.5g}'.format)}\n\n{verdict}"
+        shown = "{:.5g}".format
+        lines = [self.table.to_string(float_format=shown), ""]
+        if 1 < len(self.table) <= PRINTED:
+            plain = self.covariance.set_axis(range(1, len(self.table) + 1), axis=1)
+            lines += ["Covariance of the estimates:"]
+            lines += [plain.to_string(float_format=shown), ""]
+        notes: list[str] = []
+        if self.num_df < len(self.table):
+            notes.append(f"{len(self.table)} rows of rank {self.num_df}.")
+        if self.method.startswith("Kenward-Roger"):
+            notes.append(self._bias())
+        lines += [f"Note: {note}" for note in notes]
+        return "\n".join([*lines, self._verdict()])
 
     __repr__ = __str__
 
+    def _verdict(self) -> str:
+        return (
+            f"F({self.num_df}, {self.den_df:.5g}) = {self.f_value:.5g}, "
+            f"p = {self.p_value:.4g} ({self.method})"
+        )
+
+    def _bias(self) -> str:
+        percent = 100.0 * (self.se_ratio - 1.0).round(6).to_numpy()
+        low, high = percent.min(), percent.max()
+        extent = f"{high:.2g} %" if low == high else f"{low:.2g} to {high:.2g} %"
+        said = f"are {extent} larger" if low >= 0.0 else f"differ by {extent}"
+        if high == low == 0.0:
+            said = "are the same here"
+        return (
+            "(X'V^-1X)^-1 ignores that V is estimated; Kenward and Roger's standard "
+            f"errors {said}."
+        )
+
 
 def t_tests(
-    L: Matrix, rhs: Vector, fit: Fit, approximation: Approximation
+    L: Matrix, rhs: Vector, fit: Estimated, approximation: Approximation
 ) -> pd.DataFrame:
     """Return the t test of each row of L beta = rhs, for L (r, p)."""
     estimate = L @ fit.beta
@@ -74,7 +125,7 @@ def two_sided(t_values: Vector, den_df: Vector) -> Vector:
 
 
 def f_test(
-    L: Matrix, rhs: Vector, fit: Fit, approximation: Approximation
+    L: Matrix, rhs: Vector, fit: Estimated, approximation: Approximation
 ) -> tuple[float, int, float, float]:
     """Return F, its numerator and denominator df and p for L beta = rhs.
 
@@ -146,12 +197,24 @@ def joint_test(
     L: Matrix,
     rhs: Vector,
     labels: tuple[str, ...],
-    fit: Fit,
+    fit: Estimated,
     approximation: Approximation,
 ) -> HypothesisTest:
     """Test L beta = rhs jointly and row by row, for estimable L (r, p)."""
     f_value, num_df, den_df, p_value = f_test(L, rhs, fit, approximation)
-    table = t_tests(L, rhs, fit, approximation).set_axis(list(labels), axis=0)
+    names = list(labels)
+    table = t_tests(L, rhs, fit, approximation).set_axis(names, axis=0)
+    covariance = L @ approximation.V_beta @ L.T
+    plain = np.einsum("ij,jk,ik->i", L, fit.V_beta, L)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.sqrt(covariance.diagonal() / plain)
     return HypothesisTest(
-        f_value=f_value, num_df=num_df, den_df=den_df, p_value=p_value, table=table
+        f_value=f_value,
+        num_df=num_df,
+        den_df=den_df,
+        p_value=p_value,
+        table=table,
+        covariance=pd.DataFrame(covariance, index=names, columns=names),
+        method=approximation.title,
+        se_ratio=pd.Series(ratio, index=names),
     )

@@ -72,8 +72,7 @@ def equations(fit: Fit, *, multiply: bool | None = None) -> HendersonEquations:
     if size > LARGEST:
         raise InferenceError(
             f"The model has {size} equations; up to {LARGEST} are written out.",
-            hint="Build large ones with MixedModelEquations, from design.X and "
-            "design.Z.",
+            hint="Build large ones with MixedModelEquations, from matrices().",
         )
     labels = [design.fixed.names[j] for j in design.fixed.kept]
     p = len(labels)
@@ -91,7 +90,7 @@ def equations(fit: Fit, *, multiply: bool | None = None) -> HendersonEquations:
         here = slice(start, start + block.m * block.k)
         C[here, here] += _precision(label, block, Sigma, own)
         used[here], start = np.tile(own, block.m), here.stop
-        labels += _labels(label, block)
+        labels += effect_labels(label, block)
         notes += _without_variance(label, block, own)
     if design.fixed.aliased:
         names = ", ".join(design.fixed.aliased_names)
@@ -152,7 +151,8 @@ def _without_variance(label: str, block: RandomBlock, own: np.ndarray) -> list[s
     ]
 
 
-def _labels(label: str, block: RandomBlock) -> list[str]:
+def effect_labels(label: str, block: RandomBlock) -> list[str]:
+    """Return a name for each random effect of a term, in the order of Z."""
     plain = block.columns == ("Intercept",)
     return [
         f"{label}[{level}]" if plain else f"{label}[{level}]: {name}"

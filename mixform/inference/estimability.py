@@ -1,8 +1,6 @@
 """Contrasts as users write them, and whether they are estimable.
 
-L has one column for each column of X, aliased ones included. A contrast is estimable if
-and only if its value does not change along the null space of X, that is, if its
-coefficient of each aliased column is what the kept columns imply.
+L has one column for each column of X, aliased ones included.
 """
 
 from __future__ import annotations
@@ -126,27 +124,13 @@ def _read_equations(
     return matrix, right, labels
 
 
-def require_estimable(L: Matrix, fixed: FixedPart) -> Matrix:
+def require_estimable(
+    L: Matrix, fixed: FixedPart, labels: Sequence[str] | None = None
+) -> Matrix:
     """Return the columns of L that are estimated, (r, p), once it is estimable.
 
     Raises
     ------
-    InferenceError : a row is not estimable; names the aliased columns involved
+    InferenceError : a row is not estimable; says what changes it
     """
-    kept = L[:, fixed.kept]
-    if not fixed.aliased:
-        return kept
-    implied = kept @ fixed.alias_of_kept
-    gap = np.abs(L[:, fixed.aliased] - implied)
-    size = np.abs(kept) @ np.abs(fixed.alias_of_kept) + np.abs(L[:, fixed.aliased])
-    bad = gap > 1e-6 * np.maximum(size, 1e-300)
-    if bad.any():
-        row = int(np.flatnonzero(bad.any(axis=1))[0])
-        involved = [fixed.aliased_names[j] for j in np.flatnonzero(bad[row])]
-        raise InferenceError(
-            f"Row {row + 1} of the contrast is not estimable: it needs "
-            f"{', '.join(involved)}, which the data do not tell from other columns.",
-            hint="Test a contrast that the data hold, or leave the columns out of the "
-            "formula.",
-        )
-    return kept
+    return fixed.space.require_estimable(L, labels)

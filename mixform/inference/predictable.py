@@ -47,16 +47,12 @@ def require_independent(fit: Fit, j: int) -> None:
 
 
 def estimable_rows(columns: Matrix, fixed: FixedPart) -> tuple[Matrix, Mask]:
-    """Return the estimated columns (r, p), and which rows the data determine, (r,).
-
-    A row is determined if its aliased columns are what the kept ones imply.
-    """
+    """Return the estimated columns (r, p), and which rows the data determine, (r,)."""
     if not fixed.aliased:
         return columns, np.ones(len(columns), dtype=bool)
-    X, others = columns[:, fixed.kept], columns[:, fixed.aliased]
-    size = np.abs(X) @ np.abs(fixed.alias_of_kept) + np.abs(others)
-    apart = np.abs(others - X @ fixed.alias_of_kept) > 1e-6 * size
-    estimable: Mask = np.all(~apart, axis=1)
+    X = columns[:, fixed.kept]
+    apart = fixed.space.undetermined(columns)
+    estimable: Mask = ~np.any(apart, axis=1)
     if apart.any():
         involved = np.flatnonzero(apart.any(axis=0))
         names = tuple(fixed.aliased_names[a] for a in involved)

@@ -233,7 +233,13 @@ def _random_terms(j: int, block: RandomBlock, speller: Speller) -> _RandomText:
 def _contrast(contrast: object) -> str:
     if isinstance(contrast, np.ndarray):
         return r_matrix(contrast)
-    (name,) = [n for n, kind in CONTRASTS.items() if isinstance(contrast, kind)]
+    (name,) = [n for n, kind in CONTRASTS.items() if type(contrast) is kind]
+    if name == "full":
+        raise InferenceError(
+            "R has no contrasts that keep a column for each level beside the "
+            "intercept.",
+            hint='Compare the equivalent model with contrasts "treatment".',
+        )
     return f"contr.{name}"
 
 

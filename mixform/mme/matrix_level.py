@@ -18,12 +18,13 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse import block_array, csr_array, diags_array, eye_array, issparse
 from scipy.sparse.linalg import cg
 
-from mixform._typing import Codes, Matrix, Vector
+from mixform._typing import Mask, Matrix, Vector
+from mixform.design import ColumnSpace, matrix_part
 from mixform.errors import DesignError, InferenceError, suggest
 
 SOLVERS = ("direct", "cg")
-#: Share of a column of X that others must leave.
-INDEPENDENT = 1e-9
+#: Entries of X up to which its null space is found from X itself, not from X'X.
+DENSE = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,6 +40,7 @@ class Solution:
     pev : (q,) prediction error variances of u; None after "cg"
     residual : relative size of what the equations leave, |C x - r| / |r|
     X : (n, p), whose rows span what is estimable
+    names : of the columns of X
     """
 
     beta: Vector
@@ -47,28 +49,33 @@ class Solution:
     pev: Vector | None
     residual: float
     X: Any
+    names: tuple[str, ...]
+
+    @property
+    def space(self) -> ColumnSpace:
+        """Which functions of beta are estimable."""
+        n, p = self.X.shape
+        # X'X has the null space of X, and p rows.
+        return space_of(self.X if n * p <= DENSE else self.X.T @ self.X, self.names)
+
+    @property
+    def estimable(self) -> Mask:
+        """Which coefficients, (p,), are estimable by themselves, not one of many."""
+        return self.space.estimable(np.eye(len(self.beta)))
 
     def estimate(self, K: object) -> tuple[Vector, Vector | None]:
         """Return estimates of K beta, K (r, p), and their variances (None after "cg").
 
         Raises
         ------
-        InferenceError : a row of K is not estimable: no combination of rows of X
+        InferenceError : a row of K is not estimable: no combination of rows of X; or
+            of another width
         """
         rows = np.atleast_2d(np.asarray(K, dtype=np.float64))
         p = len(self.beta)
         if rows.shape[1] != p:
             raise InferenceError(f"K has {rows.shape[1]} columns; X has {p}.")
-        XtX = _dense(self.X.T @ self.X)
-        inside = np.linalg.lstsq(XtX, rows.T, rcond=1e-10)[0]
-        apart = np.abs(XtX @ inside - rows.T).max(axis=0)
-        bad = np.flatnonzero(apart > 1e-8 * np.abs(rows).max(axis=1))
-        if len(bad):
-            raise InferenceError(
-                f"Row {int(bad[0]) + 1} of K is not estimable: it is no combination of "
-                "the rows of X.",
-                hint="Ask for differences, or means over what the data determine.",
-            )
+        self.space.require_estimable(rows)
         if self.C_inverse is None:
             return rows @ self.beta, None
         V = self.C_inverse[:p, :p]
@@ -113,6 +120,8 @@ class MixedModelEquations:
     ) -> None:
         self.y: Vector = np.asarray(y, dtype=np.float64).ravel()
         n = len(self.y)
+        #: Names of the columns of X: those of a frame, or x1, x2, ...
+        self.names = column_names(X)
         self.X: Any = _sparse(X, "X")
         self.Z: Any = _sparse(Z, "Z")
         for name, matrix in (("X", self.X), ("Z", self.Z)):
@@ -154,7 +163,8 @@ class MixedModelEquations:
             return self._iterate(tolerance)
         p, q = self.X.shape[1], self.Z.shape[1]
         C = _dense(self.C)
-        kept = np.append(_independent(_dense(self.X)), p + np.arange(q))
+        fixed = np.array(space_of(self.X, self.names).kept, dtype=np.int64)
+        kept = np.append(fixed, p + np.arange(q))
         inverse = np.zeros_like(C)
         try:
             factor = cho_factor(C[np.ix_(kept, kept)])
@@ -192,7 +202,22 @@ class MixedModelEquations:
             pev=None if inverse is None else inverse.diagonal()[p:].copy(),
             residual=rest / size if size > 0.0 else rest,
             X=self.X,
+            names=self.names,
         )
+
+
+def column_names(X: Any) -> tuple[str, ...]:
+    """Return the names of the columns of a frame, else x1, x2, ..."""
+    if hasattr(X, "columns"):
+        return tuple(str(name) for name in X.columns)
+    shape = np.shape(X)
+    return tuple(f"x{j + 1}" for j in range(shape[1] if len(shape) == 2 else 0))
+
+
+def space_of(X: Any, names: tuple[str, ...]) -> ColumnSpace:
+    """Return which functions of the coefficients of X (n, p) are estimable."""
+    values = _dense(X) if issparse(X) else np.asarray(X, dtype=np.float64)
+    return matrix_part(values, names).space
 
 
 def _sparse(matrix: Any, name: str) -> Any:
@@ -221,18 +246,8 @@ def _precision(given: object, inverse: object, n: int, name: str) -> Any:
     try:
         return csr_array(cho_solve(cho_factor(values), np.eye(n)))
     except LinAlgError:
-        raise DesignError(f"{name} is not positive definite.") from None
-
-
-def _independent(X: Matrix) -> Codes:
-    """Return the columns of X that are no combination of earlier ones."""
-    kept: list[int] = []
-    basis: Matrix = np.empty((len(X), 0))
-    for j in range(X.shape[1]):
-        rest = X[:, j] - basis @ (basis.T @ X[:, j])
-        rest = rest - basis @ (basis.T @ rest)
-        size = float(np.linalg.norm(rest))
-        if size > INDEPENDENT * float(np.linalg.norm(X[:, j])):
-            kept.append(j)
-            basis = np.column_stack([basis, rest / size])
-    return np.array(kept, dtype=np.int64)
+        raise DesignError(
+            f"{name} is not positive definite.",
+            hint="With a variance of zero, gls(y, X, Z G Z' + R).blup(G Z') needs no "
+            "inverse.",
+        ) from None

@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 
 from mixform._typing import Matrix
+from mixform.design.column_space import listed
 from mixform.estimate import Fit
 from mixform.estimate.mean_squares import SUMS
 from mixform.inference.approximation import Approximation
+from mixform.inference.least_squares import least_squares
 from mixform.inference.likelihood import aic, bic
 from mixform.inference.prediction import scaled_residuals
 from mixform.inference.random_structure import parameters_at_limit, structure_lines
 from mixform.inference.residual_structure import names_at_edge, residual_parameters
 from mixform.inference.variance_components import block_labels, estimates
+from mixform.report.general_linear import fit_lines
 from mixform.report.layout import Section, Summary, column_grid
 from mixform.report.numbers import (
     LEGEND,
@@ -56,9 +59,7 @@ def summarize(
     if fit.design.blocks:
         sections += ["Random effects:", _random(fit), *_structures(fit)]
     elif not structured:
-        df = fit.evaluation.problem.residual_df
-        sigma = format_column([fit.sigma])[0]
-        sections.append(f"Residual standard error: {sigma} on {df} degrees of freedom")
+        sections += _least_squares(fit)
     if structured:
         sections += ["", *_residual(fit)] if fit.design.blocks else _residual(fit)
     sections += [_sizes(fit), ""]
@@ -80,6 +81,13 @@ def summarize(
     if notes:
         sections += ["", "\n".join(f"Note: {note}" for note in notes)]
     return Summary(tuple(sections))
+
+
+def _least_squares(fit: Fit) -> list[Section]:
+    sums = least_squares(fit)
+    assert sums is not None, "no random effects, no structure"
+    known = fit.sigma**2 if fit.known else None
+    return fit_lines(sums, known=known, ml=fit.method == "ML")
 
 
 def _heading(fit: Fit, approximation: Approximation) -> str:
@@ -267,6 +275,10 @@ def fit_notes(fit: Fit) -> list[str]:
     if design.fixed.aliased:
         names = ", ".join(design.fixed.aliased_names)
         notes.append(f"dropped as combinations of other columns: {names}.")
+        some = design.fixed.space.not_unique
+        if some:
+            text = listed(some)
+            notes.append(f"not estimable by themselves, one of many solutions: {text}.")
     notes += [
         f"{block.term.source} has independent effects for {', '.join(block.columns)}."
         for block in design.blocks

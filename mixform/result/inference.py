@@ -21,13 +21,14 @@ from mixform.report.comparison import ComparisonTable, comparison_table
 from mixform.report.mean_squares import MeanSquaresTable, mean_squares_table
 from mixform.report.means import Means, MeansTable, means_table
 from mixform.report.profile import ProfileReport
-from mixform.result.estimates import Ddf, Estimates
+from mixform.result.estimates import Ddf
+from mixform.result.general_linear import GeneralLinear
 
 Weights = Literal["equal", "proportional", "cells", "outer", "flat"]
 
 
-class Inference(Estimates):
-    """The second part of `Result`: tests, marginal means, intervals.
+class Inference(GeneralLinear):
+    """The third part of `Result`: tests, marginal means, intervals.
 
     Wherever ``ddf`` is asked for it is "satterthwaite", "kenward-roger", "asymptotic",
     or what `Result.robust` returns. "kenward-roger-linear" leaves out the second
@@ -66,7 +67,7 @@ class Inference(Estimates):
     def test(
         self, L: object, rhs: object = 0, *, ddf: Ddf = "satterthwaite"
     ) -> HypothesisTest:
-        """Test L beta = rhs for an estimable L.
+        """Test L beta = rhs for an estimable L; dependent rows count once.
 
         Parameters
         ----------
@@ -74,14 +75,20 @@ class Inference(Estimates):
             numbers, or from labels to such mappings; or a string of equations,
             ``"trt[T.b] - trt[T.c] = 0"``, joined by commas
         rhs : value, or r values
+        ddf : "kenward-roger" also says how much larger its standard errors are
+
+        Returns
+        -------
+        what prints estimates with t tests, their covariance and F, with ``.table,
+        .covariance, .f_value, .num_df`` (the rank of L) ``.den_df, .p_value, .method``
 
         Raises
         ------
-        InferenceError : L is not estimable; the aliased columns are named
+        InferenceError : L is not estimable; says what changes it
         """
         fixed = self._fit.design.fixed
         matrix, right, labels = read_contrast(L, rhs, fixed.names)
-        kept = require_estimable(matrix, fixed)
+        kept = require_estimable(matrix, fixed, labels)
         return joint_test(kept, right, labels, self._fit, self._approximation(ddf))
 
     def drop1(

@@ -112,8 +112,8 @@ def test_row_in_the_row_space_of_X_is_estimable(fixed, L):
 
 
 @pytest.mark.parametrize("L", [[1, 0, 0, 0], [0, 0, 1, 0], [1, 1, 1, 0], [1, -1, 1, 0]])
-def test_other_rows_are_not_and_the_column_is_named(fixed, L):
-    with pytest.raises(InferenceError, match=r"Row 2 .* not estimable: it needs c"):
+def test_other_rows_are_not_and_what_changes_them_is_named(fixed, L):
+    with pytest.raises(InferenceError, match=r"Row 2 .* not estimable: adding .* c"):
         require_estimable(np.array([[0, 0, 0, 1], L], dtype=float), fixed)
 
 
@@ -141,6 +141,6 @@ def test_contrast_over_an_empty_cell_is_refused():
     )
     with pytest.warns(RankDeficiencyWarning):
         m = mf.fit("y ~ a * b", data)
-    with pytest.raises(InferenceError, match=r"not estimable: it needs a\[T.q\]:b"):
+    with pytest.raises(InferenceError, match=r"1 to .*a\[T.q\]:b"):
         m.test("b[T.v] = 0")
     assert m.test("a[T.q] = 0").num_df == 1

@@ -208,3 +208,11 @@ def test_says_how_much_memory_is_missing(monkeypatch):
 
 def test_moments_of_an_estimate_without_error_give_a_chi_square():
     assert matched_f(0.0, 0.0, 3) == (np.inf, 1.0)
+
+
+@pytest.mark.parametrize("q", [1, 2, 3])
+def test_four_degrees_of_freedom_are_an_ordinary_case(q):
+    # A variance estimated with 4 df: A1 = 2 q^2 / 4, A2 = 2 q / 4. F has no variance.
+    m, factor = matched_f(q**2 / 2.0, q / 2.0, q)
+    assert m == pytest.approx(4.0)
+    assert factor == pytest.approx(1.0)

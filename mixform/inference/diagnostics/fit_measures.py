@@ -24,6 +24,7 @@ import pandas as pd
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
 from mixform.inference.diagnostics.residuals import random_variances, residual_variances
+from mixform.inference.least_squares import least_squares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class R2:
     marginal : by the fixed effects; conditional : by fixed and random effects
     fixed, random, residual : the variances behind them, units of y^2; NaN for a model
         without random effects, whose R^2 is that of least squares
+    adjusted : R^2 of least squares adjusted for its degrees of freedom; NaN with
+        random effects or a residual structure
     """
 
     marginal: float
@@ -42,8 +45,11 @@ class R2:
     fixed: float
     random: float
     residual: float
+    adjusted: float = np.nan
 
     def __str__(self) -> str:
+        if not np.isnan(self.adjusted):
+            return f"R2 {self.marginal:.4f}, adjusted {self.adjusted:.4f}"
         return f"R2 marginal {self.marginal:.4f}, R2 conditional {self.conditional:.4f}"
 
 
@@ -79,8 +85,16 @@ def r2(fit: Fit) -> R2:
     about zero. With a residual structure the residual variance is averaged over the
     rows; correlations of residuals count nowhere.
     """
-    if not fit.design.blocks and fit.design.residual is None:
-        return _least_squares(fit)
+    plain = least_squares(fit)
+    if plain is not None:
+        return R2(
+            marginal=plain.rsquared,
+            conditional=plain.rsquared,
+            fixed=np.nan,
+            random=np.nan,
+            residual=np.nan,
+            adjusted=plain.rsquared_adj,
+        )
     fixed, residual = _fixed(fit), _residual(fit)
     random = float(sum(_by_factor(fit).values()))
     total = fixed + random + residual
@@ -131,24 +145,3 @@ def _by_factor(fit: Fit) -> dict[str, float]:
         label = block.term.group_label
         out[label] = out.get(label, 0.0) + float(np.mean(variances))
     return out
-
-
-def _least_squares(fit: Fit) -> R2:
-    design = fit.design
-    weights = np.ones(fit.n) if design.weights is None else design.weights
-    values = design.fixed.X @ fit.beta
-    y = design.y if design.offset is None else design.y - design.offset
-    root = np.sqrt(weights)
-    outside = root - design.fixed.Q @ (design.fixed.Q.T @ root)
-    center = 0.0
-    if float(outside @ outside) < 1e-12 * float(root @ root):
-        center = float(np.average(values, weights=weights))
-    explained = float(weights @ (values - center) ** 2)
-    share = explained / (explained + float(weights @ (y - values) ** 2))
-    return R2(
-        marginal=share,
-        conditional=share,
-        fixed=np.nan,
-        random=np.nan,
-        residual=np.nan,
-    )

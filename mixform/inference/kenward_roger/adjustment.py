@@ -119,8 +119,9 @@ def matched_f(A1: float, A2: float, q: int) -> tuple[float, float]:
     numerator, first, second = 1.0 + c1 * B, 1.0 - c2 * B, 1.0 - c3 * B
     # Where A2 nears q both go to zero together, and their ratio to one.
     ratio = 1.0 if abs(shrink) < 1e-10 and abs(first) < 1e-10 else shrink / first
-    rho = ratio**2 * numerator / (q * second)
-    m = 4.0 + (q + 2.0) / (q * rho - 1.0)
+    # m = 4 + (q + 2) / (q rho - 1), rho = moment / (q second): second is zero at m = 4.
+    moment = ratio**2 * numerator
+    m = 4.0 + (q + 2.0) * second / (moment - second)
     if q == 1 or abs(m - 2.0) < 1e-2:
         return m, 1.0
     return m, m * shrink / (m - 2.0)

@@ -35,8 +35,7 @@ FEWER = "num_df is smaller where some hypotheses are not estimable."
 def estimable_part(L: Matrix, rhs: Vector, fixed: FixedPart) -> tuple[Matrix, Vector]:
     """Return combinations of the rows of L (r, c) that span all estimable ones.
 
-    w'L is estimable if its coefficients of the aliased columns are what the kept
-    columns imply. Rows that are NaN are left out.
+    Rows that are NaN are left out.
 
     Returns
     -------
@@ -48,8 +47,7 @@ def estimable_part(L: Matrix, rhs: Vector, fixed: FixedPart) -> tuple[Matrix, Ve
     kept = L[:, fixed.kept]
     if not fixed.aliased or not len(L):
         return kept, rhs
-    gap = L[:, fixed.aliased] - kept @ fixed.alias_of_kept
-    U, values, _ = np.linalg.svd(gap)
+    U, values, _ = np.linalg.svd(fixed.space.changes(L))
     rank = int(np.sum(values > 1e-6 * max(1.0, float(np.abs(L).max()))))
     w = U[:, rank:].T
     return w @ kept, w @ rhs

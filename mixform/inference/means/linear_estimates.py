@@ -125,15 +125,11 @@ def evaluate_rows(
 def not_estimable(L: Matrix, fixed: FixedPart) -> Mask:
     """Return which aliased columns make each row not estimable, (r, a + 1).
 
-    A row is estimable if its coefficient of each aliased column is what the kept
-    columns imply. The last column is for rows that are NaN.
+    The last column is for rows that are NaN.
     """
     missing = np.isnan(L).any(axis=1)
     L = np.where(missing.reshape(-1, 1), 0.0, L)
-    kept, aliased = L[:, fixed.kept], L[:, fixed.aliased]
-    gap = np.abs(aliased - kept @ fixed.alias_of_kept)
-    size = np.abs(kept) @ np.abs(fixed.alias_of_kept) + np.abs(aliased)
-    return np.column_stack([gap > 1e-6 * np.maximum(size, 1e-300), missing])
+    return np.column_stack([fixed.space.undetermined(L), missing])
 
 
 def frame(
