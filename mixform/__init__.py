@@ -2,7 +2,7 @@
 
 from mixform import datasets
 from mixform._version import __version__ as __version__
-from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load, scan
+from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, lm_list, load, scan
 from mixform.design.multitrait import multitrait
 from mixform.errors import (
     ConvergenceWarning,
@@ -39,6 +39,7 @@ __all__ = [
     "datasets",
     "fit",
     "genomic",
+    "lm_list",
     "load",
     "loading",
     "multitrait",

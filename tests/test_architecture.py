@@ -135,8 +135,9 @@ def test_function_has_at_most_60_lines(path):
 def test_public_names_are_few_and_exist():
     import mixform as mf
 
-    # 20 for models, and what breeders bring: relationships and matrix-level equations.
-    assert len(mf.__all__) <= 26
+    # 20 for models, and what breeders bring: relationships and matrix-level equations;
+    # up to 4 for the course.
+    assert len(mf.__all__) <= 30
     for name in mf.__all__:
         assert getattr(mf, name).__doc__
 
