@@ -12,9 +12,9 @@ are M_c (u_c + error_c), M_c = I - A_c (A_c' A_c)^-1 A_c', and so::
 
 The naive estimate of D leaves S_i out, and is too large by its mean; the moment
 estimate subtracts it. Both divide by tr(M_c M_d), m - q if all coefficients have the
-same q covariates. Without covariates the moment estimate is Swamy's (1970, Econometrica
-38), who has the sampling covariances of coefficients subtracted from their observed
-covariance; it is unbiased where sigma_i^2 is, and need not be positive definite.
+same q covariates. The moment estimate is unbiased where sigma_i^2 is, and need not be
+positive definite. Without covariates it is the sample covariance of the coefficients
+less the mean of S_i, as in random coefficient regression (Swamy 1970, Econometrica 38).
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def _one_sided(source: object) -> tuple[str, Part]:
         raise FormulaError(
             f"The formula of the second stage {what}.",
             formula=source,
-            span=(start, tilde if tilde > 0 else end),
+            span=strip(source, start, tilde if tilde > 0 else end),
             hint=f"The coefficients of the first stage are its response. {_SECOND}",
         )
     before = "y "

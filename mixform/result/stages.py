@@ -9,13 +9,21 @@ from typing import Any
 import numpy as np
 
 from mixform._typing import Matrix
-from mixform.call import Call, make_call, run, table_of
+from mixform.call import Call, make_call, run, table_of, warn_of
 from mixform.design import Design, build_design
 from mixform.design.between import Between, build_between
-from mixform.errors import DesignError, suggest
+from mixform.design.model_matrix import find_name, variables_of
+from mixform.errors import DesignError, FormulaError, suggest
 from mixform.estimate import Fit
 from mixform.estimate.subjects import SubjectFits, find_shortage, fit_subjects
-from mixform.formula import Part, parse_between, parse_subjects, single_stage
+from mixform.formula import (
+    ModelFormula,
+    Part,
+    formulaic_formula,
+    parse_between,
+    parse_subjects,
+    single_stage,
+)
 from mixform.inference.two_stage import (
     CORRECTIONS,
     TwoStage,
@@ -146,12 +154,16 @@ def _likelihood_D(
         precision[fits.design.used] = (1.0 if weights is None else weights) / own
         variance, changes["weights"] = 1.0, precision
     changes["varcomp"] = {"residual": variance}
-    return covariances(fit_both(record, call, correct, **changes)[0])[0]
+    fit, _, _ = fit_both(record, call, correct, **changes)
+    warn_of(fit, stacklevel=5)
+    return covariances(fit)[0]
 
 
 def _design(call: Call, subset: object) -> Design:
+    formula = parse_subjects(call.formula)
+    _require_no_subject(formula)
     design = build_design(
-        parse_subjects(call.formula),
+        formula,
         table_of(call),
         weights=call.weights,
         subset=subset,
@@ -165,6 +177,19 @@ def _design(call: Call, subset: object) -> Design:
             hint='Write "y ~ time | id", or "y ~ 1 | id" for means.',
         )
     return design
+
+
+def _require_no_subject(formula: ModelFormula) -> None:
+    """Refuse the grouping factor as a covariate: it is constant in its groups."""
+    used = variables_of(formulaic_formula(formula.fixed.code))
+    for name in formula.random[0].group:
+        if name in used:
+            raise FormulaError(
+                f"{name!r} is the grouping factor, and constant in each regression.",
+                formula=formula.source,
+                span=find_name(name, formula.source, formula.fixed.span),
+                hint="Leave it out left of the bar.",
+            )
 
 
 def _too_few(design: Design, listed: list[str], *, pool: bool) -> DesignError:

@@ -46,7 +46,9 @@ report("unbalanced", nlme::lmList(Reaction ~ Days + I(Days^2) | Subject, sleep_l
 other <- lme4::lmList(Reaction ~ Days | Subject, sleepstudy)
 by_subject("lme4 coefficients", as.matrix(coef(other)))
 by_subject("lme4 pooled Std. Error", as.matrix(coef(summary(other))[, "Std. Error", ]))
-by_subject("lme4 pooled lower 0.95", as.matrix(confint(other)[, 1, ]))
+# Unless pool is given again, confint takes each subject's own variance.
+by_subject("lme4 pooled lower 0.95", as.matrix(confint(other, pool = TRUE)[, 1, ]))
+by_subject("lme4 own lower 0.95", as.matrix(confint(other)[, 1, ]))
 weighted <- lapply(split(sleepstudy, sleepstudy$Subject),
                    function(d) lm(Reaction ~ Days, d, weights = w))
 by_subject("weighted coefficients", t(sapply(weighted, coef)))
