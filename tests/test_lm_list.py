@@ -119,6 +119,16 @@ def test_columns_of_a_term_with_two_formulas_make_no_single_stage():
     assert "'part' (part[T.b], part[T.c]) have different formulas" in text
 
 
+def test_factors_that_the_mixed_model_codes_otherwise_make_no_single_stage():
+    data = uneven(m=30)
+    middle = data.groupby("id")["time"].transform("median")
+    data["late"] = np.where(data["time"] > middle, "yes", "no")
+    m = mf.lm_list("y ~ late | id", data)
+    for between in ({"late[T.yes]": "~ 0 + arm"}, {"late[T.yes]": "~ 0 + age"}):
+        text = message_of(lambda b=between: m.single_stage(b), mf.DesignError)
+        assert "keep the intercept in the second stage" in text
+
+
 # Subjects.
 
 

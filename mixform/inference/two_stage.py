@@ -28,6 +28,12 @@ from mixform.inference.variance_components import covariances
 #: How D is corrected for the sampling errors of the first stage.
 CORRECTIONS = ("moment", "reml", "ml")
 
+_DIFFERS = (
+    "A factor is coded by all its levels where its main effect is not in the mixed "
+    "model: keep the intercept in the second stage. What is computed from all values "
+    "(poly, scale, bs) differs where subjects lack covariates: make it a column."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TwoStage:
@@ -252,16 +258,14 @@ def single_stage_columns(fit: Fit, record: TwoStage) -> list[int]:
             raise DesignError(
                 f"The column {name!r} of the mixed model is not the product of "
                 f"{coefficient!r} and {covariate!r} in two stages.",
-                hint="What the formula computes from all values (poly, scale, bs, the "
-                "coding of factors) differs: make it a column of the data, or leave "
-                "out the subjects with missing covariates.",
+                hint=_DIFFERS,
             )
         places.append(place)
     if len(places) != len(names):
         raise DesignError(
             f"The mixed model has {len(names)} coefficients, the two stages "
             f"{len(places)}.",
-            hint="Write each column in one of the two formulas only.",
+            hint=_DIFFERS,
         )
     return places
 
