@@ -9,6 +9,7 @@ from mixform.api import (
     estimable,
     fit,
     gls,
+    lm_list,
     load,
     scan,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "fit",
     "genomic",
     "gls",
+    "lm_list",
     "load",
     "loading",
     "multitrait",

@@ -25,7 +25,8 @@ from mixform.mme.matrix_level import column_names
 from mixform.report.bootstrap import Printed, printed_bootstrap_test
 from mixform.report.comparison import ComparisonTable, comparison_table
 from mixform.report.general_linear import printed_general_linear
-from mixform.result import Result
+from mixform.result import LmList, Result
+from mixform.result.stages import first_stage
 
 
 def fit(
@@ -168,6 +169,51 @@ def estimable(model: object, K: object = None) -> Estimability:
     else:
         L, _, labels = read_contrast(K, 0, space.names)
     return estimability(columns, space, L, labels, name_row)
+
+
+def lm_list(
+    formula: str,
+    data: object,
+    *,
+    weights: object = None,
+    subset: object = None,
+    missing: Literal["drop", "raise"] = "drop",
+    pool: bool = True,
+    too_few: Literal["raise", "drop"] = "raise",
+) -> LmList:
+    """Fit a regression to each subject by least squares; nlme's lmList.
+
+    The first of two stages of longitudinal data; the result's ``second_stage("~ trt")``
+    is the second, ``single_stage("~ trt")`` the mixed model that both make.
+
+    Parameters
+    ----------
+    formula : ``"y ~ time + I(time^2) | id"``, right of the bar the subject. Factors,
+        poly() and the like are coded once, for all subjects
+    data, weights, subset, missing : as in `fit`
+    pool : one residual variance of all subjects for standard errors and tests; False
+        for each subject's own
+    too_few : subjects whose rows do not determine the coefficients (and with
+        ``pool=False`` a variance): "raise" an error that names them, or "drop" them,
+        named in the notes
+
+    Raises
+    ------
+    FormulaError, DesignError : of formula or data; subjects with too few rows
+
+    Examples
+    --------
+    >>> import mixform as mf
+    >>> data = {"id": list("aaabbb"), "t": [0, 1, 2] * 2, "y": [0, 1, 2, 3, 3, 6]}
+    >>> m = mf.lm_list("y ~ t | id", data)  # a: 0 + t exactly; b: 2.5 + 1.5 t
+    >>> m.coefficients.round(9).loc["b"].tolist(), m.df_resid
+    ([2.5, 1.5], 2)
+    >>> f"{m.sigma**2:.4f}"  # residuals of b: 0.5, -1, 0.5; 1.5 over 2
+    '0.7500'
+    """
+    call = make_call(formula, data, weights=weights, subset=subset, missing=missing)
+    fits, notes = first_stage(call, pool=pool, too_few=too_few)
+    return LmList(fits, call, notes)
 
 
 def compare(

@@ -7,7 +7,7 @@ as text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +118,12 @@ def term_key(term: Any) -> Key:
 def _term_text(term: Any, written: dict[str, str]) -> str:
     exprs = [str(factor.expr) for factor in term.factors]
     return ":".join(written.get(expr, readable(expr)) for expr in exprs)
+
+
+def written_terms(text: str, terms: Iterable[Any]) -> list[str]:
+    """Return formulaic's terms as the user wrote them in a text, ``"1"`` for one."""
+    written = _operands(text)
+    return [_term_text(term, written) for term in terms]
 
 
 def _operands(text: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mixform._typing import Matrix
+from mixform.design import Design
 from mixform.design.column_space import listed
 from mixform.estimate import Fit
 from mixform.estimate.mean_squares import SUMS
@@ -260,18 +261,7 @@ def _correlation(V_beta: Matrix, fit: Fit) -> Section:
 def fit_notes(fit: Fit) -> list[str]:
     """Return what a reader must know besides the numbers."""
     design = fit.design
-    notes: list[str] = []
-    if design.n_missing:
-        counts = ", ".join(
-            f"{name} {count}"
-            if name in design.columns or "(" not in name
-            else f"{name} is undefined in {count}"
-            for name, count in design.missing_columns.items()
-        )
-        total = design.n_missing + fit.n
-        notes.append(
-            f"{design.n_missing} of {total} rows dropped for missing values ({counts})."
-        )
+    notes = missing_note(design)
     if design.fixed.aliased:
         names = ", ".join(design.fixed.aliased_names)
         notes.append(f"dropped as combinations of other columns: {names}.")
@@ -303,6 +293,22 @@ def fit_notes(fit: Fit) -> list[str]:
     if not fit.convergence.converged:
         notes.append(f"{fit.convergence.message}.")
     return notes
+
+
+def missing_note(design: Design) -> list[str]:
+    """Return how many rows were dropped for missing values, and of what."""
+    if not design.n_missing:
+        return []
+    counts = ", ".join(
+        f"{name} {count}"
+        if name in design.columns or "(" not in name
+        else f"{name} is undefined in {count}"
+        for name, count in design.missing_columns.items()
+    )
+    total = design.n_missing + len(design.y)
+    return [
+        f"{design.n_missing} of {total} rows dropped for missing values ({counts})."
+    ]
 
 
 def _held(fit: Fit) -> str:
