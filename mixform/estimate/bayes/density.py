@@ -1,0 +1,157 @@
+"""The log posterior density of the variances, beta and u integrated out, and gradient.
+
+    log p(psi | y) = -1/2 [ log|M| - log|P| + log|R| + log|X'V^-1X|
+                            + (n - p) log(2 pi sigma^2) + r^2 / sigma^2 ] + log prior
+
+with a flat prior of beta (Harville 1974: the restricted likelihood), psi the
+coordinates of each random term in the user's units and log sigma at last. On the
+scaled problem T = C T_user, T_user = (Cholesky factor of Sigma) / sigma.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from threading import Lock
+
+import numpy as np
+
+from mixform._typing import Matrix, Vector
+from mixform.errors import SolverError
+from mixform.estimate.bayes.coordinates import Coordinates, Place
+from mixform.estimate.bayes.resolved import Priors
+from mixform.estimate.criterion import LOG_2_PI, evaluate_at
+from mixform.estimate.fit import Fit
+from mixform.priors import log_density
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """The model at one psi.
+
+    Attributes
+    ----------
+    psi : (d,) coordinates
+    places : of each random term
+    sigma : residual standard deviation, user's units
+    T : for each random term the relative factor (k, k) of the scaled problem
+    """
+
+    psi: Vector
+    places: tuple[Place, ...]
+    sigma: float
+    T: tuple[Matrix, ...]
+
+
+class Density:
+    """The log density of psi (d,), with its gradient.
+
+    Parameters
+    ----------
+    fit : the model by REML
+    priors : of its standard deviations and correlations
+    """
+
+    def __init__(self, fit: Fit, priors: Priors) -> None:
+        self.problem = fit.evaluation.problem
+        self.priors = priors
+        self.terms = tuple(Coordinates(prior) for prior in priors.terms)
+        ends = np.cumsum([0, *(term.size for term in self.terms)]).tolist()
+        self.slices = tuple(slice(a, b) for a, b in pairwise(ends))
+        self.size = ends[-1] + 1
+        # What the user's units add to the criterion; see `reml.record`.
+        df = self.problem.residual_df
+        R = np.diag(fit.design.fixed.R)
+        self.constant = -df * (LOG_2_PI / 2.0 + np.log(self.problem.y_scale))
+        self.constant -= float(np.log(np.abs(R)).sum())
+        # The sparse solver writes M into the same memory at each evaluation.
+        self._lock = Lock()
+
+    def at(self, psi: Vector) -> Point:
+        """Return the model at coordinates (d,)."""
+        sigma = float(np.exp(psi[-1]))
+        places = tuple(
+            term.at(psi[where])
+            for term, where in zip(self.terms, self.slices, strict=True)
+        )
+        T = tuple(
+            C @ place.T / sigma
+            for C, place in zip(self.problem.Z_scales, places, strict=True)
+        )
+        return Point(psi, places, sigma, T)
+
+    def __call__(self, psi: Vector) -> tuple[float, Vector]:
+        """Return the log density and its gradient (d,).
+
+        -inf where the equations cannot be solved to rounding.
+        """
+        with np.errstate(all="ignore"):
+            point = self.at(psi)
+            try:
+                with self._lock:
+                    value, gradient = self._likelihood(point)
+            except SolverError:
+                return -np.inf, np.zeros(self.size)
+            prior, slope = self._prior(point)
+            return value + prior, gradient + slope
+
+    def log_prior(self, psi: Vector) -> float:
+        """Return the log density of the priors at standard deviations, correlations."""
+        return self._prior(self.at(psi))[0] - self.log_jacobian(psi)
+
+    def log_jacobian(self, psi: Vector) -> float:
+        """Return log |d(standard deviations, correlation matrices) / dpsi|."""
+        jacobians = [
+            term.log_jacobian(psi[where])
+            for term, where in zip(self.terms, self.slices, strict=True)
+        ]
+        return sum(jacobians) + float(psi[-1])
+
+    def log_likelihood(self, psi: Vector) -> float:
+        """Return the log restricted likelihood in the user's units."""
+        return self._likelihood(self.at(psi))[0]
+
+    def natural(self, psi: Vector) -> Vector:
+        """Return the parameters (d,) as reported, in the order of `names`."""
+        point = self.at(psi)
+        parts = [
+            term.natural(place)
+            for term, place in zip(self.terms, point.places, strict=True)
+        ]
+        return np.concatenate([*parts, [point.sigma]])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names (d,) of the parameters as reported."""
+        return (*(name for term in self.priors.terms for name in term.names), "sigma")
+
+    def _likelihood(self, point: Point) -> tuple[float, Vector]:
+        """Return the log restricted likelihood and its gradient (d,)."""
+        problem, out = self.problem, np.empty(self.size)
+        here = evaluate_at(problem, point.T)
+        determinants, quadratic = here.factor_gradients
+        scaled = point.sigma / problem.y_scale
+        ratio, df = here.r2 / scaled**2, problem.residual_df
+        value = self.constant - 0.5 * (here.logdets + ratio)
+        value -= df * np.log(scaled)
+        by_log_sigma = ratio - df
+        for j, (term, where) in enumerate(zip(self.terms, self.slices, strict=True)):
+            G = determinants[j] + quadratic[j] / scaled**2
+            G *= -0.5 / point.sigma
+            G = problem.Z_scales[j].T @ G
+            place = point.places[j]
+            out[where] = term.pull(place, G)
+            by_log_sigma -= float(np.vdot(G, place.T))
+        out[-1] = by_log_sigma
+        return float(value), out
+
+    def _prior(self, point: Point) -> tuple[float, Vector]:
+        """Return the log prior density of psi and its gradient (d,)."""
+        out, psi = np.empty(self.size), point.psi
+        total, out[-1] = log_density(self.priors.residual, float(psi[-1]))
+        for term, where, place in zip(
+            self.terms, self.slices, point.places, strict=True
+        ):
+            value, out[where] = term.log_prior(psi[where], place)
+            total += value
+        return total, out
