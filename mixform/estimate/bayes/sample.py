@@ -48,7 +48,7 @@ class Sampling:
     ----------
     draws, tune : kept draws of each chain, and those before that tune the sampler
     chains : number of chains
-    cores : chains run at a time; None for the number of processors
+    cores : chains run at a time, on threads that share Python's lock
     seed : whole number for the same draws again; None for others each time
     target_accept : acceptance probability that the step size is tuned to
     effects : how many of the draws get beta and b, evenly spaced; None for all
@@ -57,16 +57,23 @@ class Sampling:
     draws: int = 1000
     tune: int = 1000
     chains: int = 4
-    cores: int | None = None
+    cores: int = 1
     seed: int | None = None
     target_accept: float = 0.9
     effects: int | None = None
 
     def __post_init__(self) -> None:
-        least = {"draws": 4, "tune": 50, "chains": 1, "cores": 1, "seed": 0, "effects": 1}
+        least = {
+            "draws": 4,
+            "tune": 50,
+            "chains": 1,
+            "cores": 1,
+            "seed": 0,
+            "effects": 1,
+        }
         for name, limit in least.items():
             value = getattr(self, name)
-            if value is None and name in ("cores", "seed", "effects"):
+            if value is None and name in ("seed", "effects"):
                 continue
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
             if not whole or value < limit:
@@ -146,46 +153,40 @@ def sample(
     density = Density(fit, priors)
     seeds = np.random.SeedSequence(options.seed)
     with few_threads(problem.equations):
-        psi, stats, diagnostics = _run(density, _center(density, fit), options, seeds)
+        psi, stats = _run(density, _center(density, fit), options, seeds)
         chosen = np.linspace(0, len(psi) - 1, options.n_effects).round().astype(int)
         rng = np.random.default_rng(seeds.spawn(1)[0])
         with Progress(progress, len(chosen), "draws") as bar:
             beta, b = draw_effects(design, density, psi[chosen], rng, bar.advance)
-    points = [density.at(one) for one in psi]
+    described = [density.describe(one) for one in psi]
+    points, natural, log_prior, jacobian = zip(*described, strict=True)
     sigma = np.array([point.sigma for point in points])
+    parameters = np.array(natural)
+    diagnostics = _diagnose(parameters, options)
     rhat, bulk, tail = diagnostics
-    log_prior = np.array([density.log_prior(one) for one in psi])
-    jacobian = np.array([density.log_jacobian(one) for one in psi])
     return Posterior(
         fit=fit,
         priors=priors,
         n_chains=options.chains,
         n_draws=options.draws,
-        T=_user_factors(points, sigma, len(density.terms)),
+        T=tuple(
+            np.array([point.places[j].T for point in points]) / sigma[:, None, None]
+            for j in range(len(density.terms))
+        ),
         sigma=sigma,
         rho=np.empty((len(psi), 0)),
         effects=chosen,
         beta=beta,
         b=b,
         names=density.names,
-        parameters=np.array([density.natural(one) for one in psi]),
-        log_prior=log_prior,
-        log_posterior=stats["logp"].ravel() - jacobian,
+        parameters=parameters,
+        log_prior=np.array(log_prior),
+        log_posterior=stats["logp"].ravel() - np.array(jacobian),
         sample_stats=stats,
         rhat=rhat,
         ess_bulk=bulk,
         ess_tail=tail,
         warnings=_warnings(density.names, options, stats, diagnostics),
-    )
-
-
-def _user_factors(
-    points: list[Any], sigma: Vector, n_terms: int
-) -> tuple[np.ndarray, ...]:
-    """Return for each random term the relative factors (S, k, k), user's units."""
-    return tuple(
-        np.array([point.places[j].T for point in points]) / sigma[:, None, None]
-        for j in range(n_terms)
     )
 
 
@@ -209,9 +210,9 @@ def _center(density: Density, fit: Fit) -> Vector:
 
 def _run(
     density: Density, center: Vector, options: Sampling, seeds: np.random.SeedSequence
-) -> tuple[Matrix, dict[str, np.ndarray], tuple[Vector, Vector, Vector]]:
-    """Return draws (S, d), statistics of the sampler, and R-hat and ESS of each."""
-    nutpie, arviz = _libraries()
+) -> tuple[Matrix, dict[str, np.ndarray]]:
+    """Return draws (S, d) of the coordinates, and statistics of the sampler."""
+    nutpie, _ = _libraries()
     d = density.size
 
     def start(seed: int) -> Vector:
@@ -249,18 +250,21 @@ def _run(
         str(name): np.asarray(values.to_numpy())
         for name, values in trace.sample_stats.data_vars.items()
     }
-    flat = psi.reshape(-1, d)
-    shown = np.array([density.natural(one) for one in flat]).reshape(psi.shape)
-    data = arviz.convert_to_dataset({"x": shown})
-    found = [
-        np.asarray(function(data)["x"].to_numpy(), dtype=np.float64)
-        for function in (
-            arviz.rhat,
-            lambda x: arviz.ess(x, method="bulk"),
-            lambda x: arviz.ess(x, method="tail"),
-        )
-    ]
-    return flat, stats, (found[0], found[1], found[2])
+    return psi.reshape(-1, d), stats
+
+
+def _diagnose(parameters: Matrix, options: Sampling) -> tuple[Vector, Vector, Vector]:
+    """Return R-hat, bulk and tail effective sample size of parameters (S, d)."""
+    _, arviz = _libraries()
+    by_chain = parameters.reshape(options.chains, options.draws, -1)
+    data = arviz.convert_to_dataset({"x": by_chain})
+    found = (
+        arviz.rhat(data),
+        arviz.ess(data, method="bulk"),
+        arviz.ess(data, method="tail"),
+    )
+    rhat, bulk, tail = (np.asarray(one["x"].to_numpy(), np.float64) for one in found)
+    return rhat, bulk, tail
 
 
 def _libraries() -> tuple[Any, Any]:
