@@ -37,7 +37,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 #: Imports inside functions, each of something heavy that most sessions do not need.
 LAZY = {
     "progress.py": {"tqdm"},
-    "estimate/bayes/sample.py": {"arviz", "nutpie"},
+    "estimate/bayes/nuts.py": {"arviz", "nutpie"},
     "inference/means/adjustment.py": {"statsmodels.stats.multitest"},
     "inference/resampling/replication.py": {"joblib"},
     "mme/backends.py": {"mixform.mme.sparse", "threadpoolctl"},

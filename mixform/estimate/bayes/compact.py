@@ -166,7 +166,7 @@ def compact_of(problem: Problem) -> Compact | None:
     layout = build_layout(problem, LIMIT)
     if layout is None or layout.shape[1] > WIDEST:
         return None
-    d, s, w = layout.shape
+    d, s, _ = layout.shape
     if d * s * s * (problem.p + 1) ** 2 > LARGEST:
         return None
     return Compact(problem, layout)
