@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import log
+from math import isfinite, log
 from threading import Lock
 
 import numpy as np
@@ -25,6 +25,10 @@ from mixform.estimate.bayes.resolved import Priors
 from mixform.estimate.criterion import LOG_2_PI, evaluate_at
 from mixform.estimate.fit import Fit
 from mixform.priors import log_density
+
+#: Distance of log sigma from that of the response at which the density counts as zero:
+#: squares beyond it under- or overflow.
+FARTHEST = 300.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +68,7 @@ class Density:
         self.size = ends[-1] + 1
         # What the user's units add to the criterion; see `reml.record`.
         self.ddf, self.y_scale = self.problem.residual_df, self.problem.y_scale
+        self.middle = log(self.y_scale)
         R = np.diag(fit.design.fixed.R)
         self.constant = -self.ddf * (LOG_2_PI / 2.0 + log(self.y_scale))
         self.constant -= float(np.log(np.abs(R)).sum())
@@ -88,15 +93,19 @@ class Density:
 
         -inf where the equations cannot be solved to rounding.
         """
+        if not abs(psi[-1] - self.middle) < FARTHEST:
+            return -np.inf, np.zeros(self.size)
         with np.errstate(all="ignore"):
             point = self.at(psi)
+            prior, slope = self._prior(point)
             try:
                 with self._lock:
                     value, gradient = self._likelihood(point)
             except SolverError:
-                return -np.inf, np.zeros(self.size)
-            prior, slope = self._prior(point)
-            return value + prior, gradient + slope
+                value, gradient = np.nan, slope
+        if not isfinite(value + prior):
+            return -np.inf, np.zeros(self.size)
+        return value + prior, gradient + slope
 
     def describe(self, psi: Vector) -> tuple[Point, Vector, float, float]:
         """Return the model at psi (d,) in the user's terms.

@@ -12,6 +12,7 @@ from mixform._typing import Matrix, Vector
 from mixform.errors import MixformError
 from mixform.estimate.bayes.density import Density
 from mixform.estimate.bayes.options import Sampling
+from mixform.progress import Progress
 
 #: Vehtari et al. (2021, Bayesian Anal. 16): R-hat at most 1.01, and an effective sample
 #: size of at least 100 for each chain.
@@ -24,11 +25,26 @@ HALVINGS = 20
 
 
 def run_chains(
-    density: Density, center: Vector, options: Sampling, seeds: np.random.SeedSequence
+    density: Density,
+    center: Vector,
+    options: Sampling,
+    seeds: np.random.SeedSequence,
+    bar: Progress,
 ) -> tuple[Matrix, dict[str, np.ndarray]]:
-    """Return draws (S, d) of the coordinates, and statistics of the sampler."""
+    """Return draws (S, d) of the coordinates, and statistics of the sampler.
+
+    Parameters
+    ----------
+    center : (d,) what chains start about
+    seeds : of the sampler
+    bar : counts evaluations
+    """
     nutpie, compiled_pyfunc, _ = libraries()
     d = density.size
+
+    def logp(psi: Vector) -> tuple[float, Vector]:
+        bar.advance()
+        return density(psi)
 
     def start(seed: int) -> Vector:
         rng = np.random.default_rng(seed)
@@ -42,7 +58,7 @@ def run_chains(
 
     model = compiled_pyfunc.from_pyfunc(
         d,
-        lambda: density,
+        lambda: logp,
         lambda seed1, seed2, chain: lambda psi: {"psi": psi},
         [np.dtype(np.float64)],
         [(d,)],

@@ -42,7 +42,7 @@ def sample(
     design : from `build_design`
     prior : label of a random term, ``"g[x]"`` or "residual" -> prior or list of them
     control : options, as `Sampling` and `Control`
-    progress : show a bar while effects are drawn; None after a few seconds
+    progress : show a bar; None after a few seconds, if tqdm is installed
 
     Raises
     ------
@@ -65,7 +65,9 @@ def sample(
     density = Density(fit, priors)
     seeds = np.random.SeedSequence(options.seed).spawn(2)
     with few_threads(problem.equations):
-        psi, stats = run_chains(density, _center(density, fit), options, seeds[0])
+        with Progress(progress, None, "evaluations") as bar:
+            center = _center(density, fit)
+            psi, stats = run_chains(density, center, options, seeds[0], bar)
         chosen = np.linspace(0, len(psi) - 1, options.n_effects).round().astype(int)
         rng = np.random.default_rng(seeds[1])
         with Progress(progress, len(chosen), "draws") as bar:

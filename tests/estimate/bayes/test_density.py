@@ -233,3 +233,15 @@ def test_coordinates_of_a_covariance_give_it_back():
     psi = point(density, 2)[: term.size]
     place = term.at(psi)
     assert term.from_covariance(place.T @ place.T.T) == pytest.approx(psi, rel=1e-8)
+
+
+@pytest.mark.parametrize("name", ["three", "crossed", "sparse", "pedigree"])
+def test_density_vanishes_where_numbers_end(name):
+    _, density, _ = made(name)
+    for j in range(density.size):
+        for far in (-800.0, -200.0, 200.0, 800.0):
+            psi = point(density, 1)
+            psi[j] = far
+            value, gradient = density(psi)
+            assert value < -20.0
+            assert np.isneginf(value) or np.all(np.isfinite(gradient))
