@@ -16,7 +16,7 @@ from mixform.estimate.bayes.nuts import warnings_of
 from mixform.estimate.bayes.options import Sampling, resolve_sampling
 from mixform.estimate.bayes.sample import sample
 from mixform.priors import flat, half_t, inverse_wishart
-from tests.estimate.bayes.models import design, table
+from tests.estimate.bayes.models import design, pedigree, table
 
 M, N = 8, 4
 
@@ -173,6 +173,18 @@ def test_a_variance_that_reml_puts_at_zero_has_a_posterior():
     assert np.all(sd > 0.0)
     assert drawn.n_divergent == 0
     assert np.quantile(sd, 0.05) < 0.3 < np.median(sd) < 2.0
+
+
+def test_chains_at_a_time_draw_what_they_draw_in_turn():
+    """Threads share one factorization's memory: a lock keeps them apart."""
+    arguments = {"relationship": {"g": pedigree()}}
+    made = design("y ~ x + (1 | g) + (1 | h)", table(), **arguments)
+    control = {"seed": 6, "draws": 30, "tune": 50, "chains": 2}
+    one = sample(made, control={**control, "backend": "sparse"})
+    two = sample(made, control={**control, "backend": "sparse", "cores": 2})
+    assert np.array_equal(one.parameters, two.parameters)
+    assert np.array_equal(one.b[0], two.b[0])
+    assert one.fit.evaluation.problem.equations.name == "sparse"
 
 
 def test_one_chain_has_no_rhat():
