@@ -1,6 +1,6 @@
 """Linear mixed models, R-style: one formula and a data frame in, lme4-grade out."""
 
-from mixform import datasets
+from mixform import datasets, priors
 from mixform._version import __version__ as __version__
 from mixform.api import bootstrap_lrt, compare, compare_lme4, fit, load, scan
 from mixform.design.multitrait import multitrait
@@ -43,6 +43,7 @@ __all__ = [
     "loading",
     "multitrait",
     "precision",
+    "priors",
     "ratio",
     "scan",
     "single_step",

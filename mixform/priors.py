@@ -2,8 +2,11 @@
 
 Each is stated in the user's units, for `fit(..., method="Bayes", prior={...})`::
 
-    prior={"Subject": [half_t(3, 50.0), lkj(2)], "Subject[Days]": half_t(3, 10.0),
-           "residual": half_t(3, 50.0)}
+    prior = {
+        "Subject": [half_t(3, 50.0), lkj(2)],
+        "Subject[Days]": half_t(3, 10.0),
+        "residual": half_t(3, 50.0),
+    }
 """
 
 from __future__ import annotations
@@ -122,8 +125,10 @@ def inverse_wishart(df: float, scale: object) -> InverseWishart:
     _require_positive(df, "inverse_wishart: df")
     S = np.atleast_2d(np.array(scale, dtype=np.float64))
     if S.ndim != 2 or S.shape[0] != S.shape[1] or not np.allclose(S, S.T):
-        raise DesignError(f"inverse_wishart: the scale of shape {S.shape} is no matrix "
-                          "that is square and symmetric.")
+        raise DesignError(
+            f"inverse_wishart: the scale of shape {S.shape} is no matrix "
+            "that is square and symmetric."
+        )
     if not np.all(np.isfinite(S)) or np.linalg.eigvalsh(S)[0] <= 0.0:
         raise DesignError("inverse_wishart: the scale is not positive definite.")
     k = len(S)
@@ -147,7 +152,8 @@ def flat(on: Scale = "sd") -> Flat:
     """
     if on not in SCALES:
         raise DesignError(
-            f"A prior cannot be flat on {on!r}.", hint=suggest(str(on), SCALES, "Scales")
+            f"A prior cannot be flat on {on!r}.",
+            hint=suggest(str(on), SCALES, "Scales"),
         )
     return Flat(on)
 

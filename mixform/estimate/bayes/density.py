@@ -18,6 +18,7 @@ import numpy as np
 
 from mixform._typing import Matrix, Vector
 from mixform.errors import SolverError
+from mixform.estimate.bayes.compact import Solved, compact_of
 from mixform.estimate.bayes.coordinates import Coordinates, Place
 from mixform.estimate.bayes.resolved import Priors
 from mixform.estimate.criterion import LOG_2_PI, evaluate_at
@@ -54,6 +55,7 @@ class Density:
 
     def __init__(self, fit: Fit, priors: Priors) -> None:
         self.problem = fit.evaluation.problem
+        self.compact = compact_of(self.problem)
         self.priors = priors
         self.terms = tuple(Coordinates(prior) for prior in priors.terms)
         ends = np.cumsum([0, *(term.size for term in self.terms)]).tolist()
@@ -95,30 +97,29 @@ class Density:
             prior, slope = self._prior(point)
             return value + prior, gradient + slope
 
-    def log_prior(self, psi: Vector) -> float:
-        """Return the log density of the priors at standard deviations, correlations."""
-        return self._prior(self.at(psi))[0] - self.log_jacobian(psi)
+    def describe(self, psi: Vector) -> tuple[Point, Vector, float, float]:
+        """Return the model at psi (d,) in the user's terms.
 
-    def log_jacobian(self, psi: Vector) -> float:
-        """Return log |d(standard deviations, correlation matrices) / dpsi|."""
-        jacobians = [
-            term.log_jacobian(psi[where])
-            for term, where in zip(self.terms, self.slices, strict=True)
-        ]
-        return sum(jacobians) + float(psi[-1])
+        Returns
+        -------
+        the model; the parameters (d,) in the order of `names`; the log density of the
+        priors at standard deviations and correlation matrices; the log of the Jacobian
+        of these by psi
+        """
+        point = self.at(psi)
+        parts: list[Vector] = []
+        jacobian = float(psi[-1])
+        for term, where, place in zip(
+            self.terms, self.slices, point.places, strict=True
+        ):
+            parts.append(term.natural(place))
+            jacobian += term.log_jacobian(psi[where])
+        natural = np.concatenate([*parts, [point.sigma]])
+        return point, natural, self._prior(point)[0] - jacobian, jacobian
 
     def log_likelihood(self, psi: Vector) -> float:
         """Return the log restricted likelihood in the user's units."""
         return self._likelihood(self.at(psi))[0]
-
-    def natural(self, psi: Vector) -> Vector:
-        """Return the parameters (d,) as reported, in the order of `names`."""
-        point = self.at(psi)
-        parts = [
-            term.natural(place)
-            for term, place in zip(self.terms, point.places, strict=True)
-        ]
-        return np.concatenate([*parts, [point.sigma]])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,15 +129,18 @@ class Density:
     def _likelihood(self, point: Point) -> tuple[float, Vector]:
         """Return the log restricted likelihood and its gradient (d,)."""
         problem, out = self.problem, np.empty(self.size)
-        here = evaluate_at(problem, point.T)
-        determinants, quadratic = here.factor_gradients
+        if self.compact is not None:
+            solved = self.compact(point.T)
+        else:
+            here = evaluate_at(problem, point.T)
+            solved = Solved(here.logdets, here.r2, *here.factor_gradients)
         scaled = point.sigma / problem.y_scale
-        ratio, df = here.r2 / scaled**2, problem.residual_df
-        value = self.constant - 0.5 * (here.logdets + ratio)
+        ratio, df = solved.r2 / scaled**2, problem.residual_df
+        value = self.constant - 0.5 * (solved.logdets + ratio)
         value -= df * np.log(scaled)
         by_log_sigma = ratio - df
         for j, (term, where) in enumerate(zip(self.terms, self.slices, strict=True)):
-            G = determinants[j] + quadratic[j] / scaled**2
+            G = solved.determinants[j] + solved.quadratic[j] / scaled**2
             G *= -0.5 / point.sigma
             G = problem.Z_scales[j].T @ G
             place = point.places[j]

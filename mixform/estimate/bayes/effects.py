@@ -40,32 +40,66 @@ def draw_effects(
     advance : called with the number of draws made since the last call
     """
     problem = density.problem
-    blocks, Z_scales = problem.blocks, problem.Z_scales
+    blocks = problem.blocks
+    q = problem.equations.q
     beta = np.empty((len(draws), problem.p))
     b = [np.empty((len(draws), block.n_levels, block.k)) for block in blocks]
-    size = int(np.clip(CHUNK_NUMBERS / (problem.n + problem.equations.q), 1, CHUNK))
+    size = int(np.clip(CHUNK_NUMBERS / (problem.n + q), 1, CHUNK))
+    draw = _one_by_one if density.compact is None else _at_once
     for start in range(0, len(draws), size):
         part = draws[start : start + size]
-        normal = rng.standard_normal((problem.n, len(part)))
-        prior = related(problem, rng.standard_normal((problem.equations.q, len(part))))
-        crossed = problem.equations.Zt_dot(normal), design.fixed.Q.T @ normal
-        for i, psi in enumerate(part):
-            point = density.at(psi)
-            here = evaluate_at(problem, point.T)
-            sides = crossed[0][:, [i]], crossed[1][:, i]
-            scaled = point.sigma / problem.y_scale
-            beta_i, u_i = perturbed(here, scaled, prior[:, i], sides)
-            beta[start + i] = beta_i
-            b_i = problem.equations.Lambda_dot(point.T, u_i[:, None])[:, 0]
-            pieces = zip(b, split_blocks(b_i, blocks), blocks, strict=True)
-            for stack, piece, block in pieces:
-                stack[start + i] = block.at_levels(piece)
+        here = slice(start, start + len(part))
+        e = rng.standard_normal((problem.n, len(part)))
+        u = related(problem, rng.standard_normal((q, len(part))))
+        sides = problem.equations.Zt_dot(e), design.fixed.Q.T @ e
+        beta[here], drawn = draw(density, part, u, sides)
+        pieces = zip(b, split_blocks(drawn, blocks), blocks, strict=True)
+        for stack, piece, block in pieces:
+            stack[here] = np.moveaxis(block.at_levels(piece), 2, 0)
         advance(len(part))
     if problem.p:
         beta = problem.projection + problem.y_scale * beta
         beta = np.linalg.solve(design.fixed.R, beta.T).T
-    scales = [problem.y_scale * np.linalg.inv(C) for C in Z_scales]
+    scales = [problem.y_scale * np.linalg.inv(C) for C in problem.Z_scales]
     return beta, tuple(one @ C.T for one, C in zip(b, scales, strict=True))
+
+
+def _one_by_one(
+    density: Density, draws: Matrix, u: Matrix, sides: tuple[Matrix, Matrix]
+) -> tuple[Matrix, Matrix]:
+    """Return beta (c, p) and b (q, c) of the scaled problem for draws (c, d).
+
+    Parameters
+    ----------
+    u : (q, c) u* / sigma
+    sides : (q, c) Z'R^-1 e* / sigma, (p, c) X'R^-1 e* / sigma
+    """
+    problem = density.problem
+    beta, b = np.empty((len(draws), problem.p)), np.empty_like(u)
+    for i, psi in enumerate(draws):
+        point = density.at(psi)
+        here = evaluate_at(problem, point.T)
+        own = sides[0][:, [i]], sides[1][:, i]
+        beta[i], drawn = perturbed(here, point.sigma / problem.y_scale, u[:, i], own)
+        b[:, i] = problem.equations.Lambda_dot(point.T, drawn[:, None])[:, 0]
+    return beta, b
+
+
+def _at_once(
+    density: Density, draws: Matrix, u: Matrix, sides: tuple[Matrix, Matrix]
+) -> tuple[Matrix, Matrix]:
+    """Return what `_one_by_one` does, of independent components together."""
+    problem, compact = density.problem, density.compact
+    assert compact is not None, "there are small components"
+    points = [density.at(psi) for psi in draws]
+    sigma = np.array([point.sigma for point in points]) / problem.y_scale
+    T = [np.array([point.T[j] for point in points]) for j in range(len(problem.blocks))]
+    place = compact.layout.place
+    Zty = place(problem.ZtW[:, -1:] / sigma - sides[0])
+    Xty = problem.WtW[:-1, -1:] / sigma - sides[1]
+    beta, b = compact.draw(T, Zty, Xty.T, place(u))
+    b = b.reshape(len(draws), -1)[:, compact.layout.where]
+    return sigma[:, None] * beta, (sigma[:, None] * b).T
 
 
 def related(problem: Problem, normal: Matrix) -> Matrix:
@@ -97,9 +131,7 @@ def perturbed(
     problem = here.problem
     equations = problem.equations
     b = equations.Lambda_dot(here.T, prior[:, None])
-    side = equations.Lambda_dot(
-        here.T, equations.ZtZ_dot(b) + sides[0], transpose=True
-    )
+    side = equations.Lambda_dot(here.T, equations.ZtZ_dot(b) + sides[0], transpose=True)
     V_X = here.V[:, :-1]
     Xty = problem.ZtX.T @ b[:, 0] + sides[1] - V_X.T @ side[:, 0]
     beta = here.R_inverse @ (here.R_inverse.T @ Xty)

@@ -202,7 +202,9 @@ def _term_prior(
     for prior in read.get(label, []):
         twice = correlation if isinstance(prior, LKJ) else general or covariance
         if twice is not None:
-            raise DesignError(f"{label!r} has two priors of the same: {twice}, {prior}.")
+            raise DesignError(
+                f"{label!r} has two priors of the same: {twice}, {prior}."
+            )
         if isinstance(prior, LKJ):
             correlation = prior
         elif k > 1 and _is_of_covariance(prior):

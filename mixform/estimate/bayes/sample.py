@@ -1,118 +1,31 @@
-"""Draw the variances of a model from their posterior by NUTS, beta and u exactly.
+"""Draw the variances of a model from their posterior, beta and u exactly given them.
 
-Goes in: a design, priors and options. Comes out: the `Posterior`. The no-U-turn sampler
-(Hoffman and Gelman 2014) is nutpie's; R-hat and effective sample sizes are ArviZ's
-(Vehtari et al. 2021).
+Goes in: a design, priors and options. Comes out: the `Posterior`.
 """
 
 from __future__ import annotations
-
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, cast
 
 import numpy as np
 
 from mixform._typing import Matrix, Vector
 from mixform.design import Design
-from mixform.errors import DesignError, MixformError, suggest
 from mixform.estimate.bayes.density import Density
 from mixform.estimate.bayes.effects import draw_effects
+from mixform.estimate.bayes.nuts import diagnose, libraries, run_chains, warnings_of
+from mixform.estimate.bayes.options import Sampling, resolve_sampling
 from mixform.estimate.bayes.posterior import Posterior
 from mixform.estimate.bayes.propriety import require_proper
-from mixform.estimate.bayes.resolved import Priors, resolve_priors
+from mixform.estimate.bayes.resolved import resolve_priors
 from mixform.estimate.bayes.supported import require_supported
 from mixform.estimate.fit import Fit
-from mixform.estimate.reml import Control, estimate, resolve_control
-from mixform.mme.backends import few_threads
+from mixform.estimate.reml import estimate
+from mixform.mme.backends import few_threads, require_memory
 from mixform.progress import Progress
 
-#: A sampler's limits: Vehtari et al. (2021), R-hat below 1.01 and an effective sample
-#: size of 100 for each chain.
-LARGEST_RHAT = 1.01
-LEAST_ESS = 100.0
-
-#: Standard deviation of the starting points about the estimate, and what a standard
-#: deviation that was estimated as zero starts from, in residual standard deviations.
-SPREAD = 0.5
+#: What a standard deviation that was estimated as zero starts from, in residual
+#: standard deviations, and what estimated correlations are multiplied by.
 LEAST_START = 0.1
-LARGEST_CORRELATION = 0.9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """Options of the sampler.
-
-    Attributes
-    ----------
-    draws, tune : kept draws of each chain, and those before that tune the sampler
-    chains : number of chains
-    cores : chains run at a time; None for the number of processors
-    seed : whole number for the same draws again; None for others each time
-    target_accept : acceptance probability that the step size is tuned to
-    effects : how many of the draws get beta and b, evenly spaced; None for all
-    """
-
-    draws: int = 1000
-    tune: int = 1000
-    chains: int = 4
-    cores: int | None = None
-    seed: int | None = None
-    target_accept: float = 0.9
-    effects: int | None = None
-
-    def __post_init__(self) -> None:
-        least = {"draws": 4, "tune": 50, "chains": 1, "cores": 1, "seed": 0, "effects": 1}
-        for name, limit in least.items():
-            value = getattr(self, name)
-            if value is None and name in ("cores", "seed", "effects"):
-                continue
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if not whole or value < limit:
-                raise DesignError(
-                    f"control: {name} must be a whole number of at least {limit}, got "
-                    f"{value!r}."
-                )
-        target = self.target_accept
-        if not isinstance(target, float) or not 0.0 < target < 1.0:
-            raise DesignError(
-                f"control: target_accept must lie between 0 and 1, got {target!r}."
-            )
-
-    @property
-    def n_effects(self) -> int:
-        """Number of draws with beta and b."""
-        total = self.chains * self.draws
-        return total if self.effects is None else min(self.effects, total)
-
-
-def resolve_sampling(control: object) -> tuple[Sampling, Control]:
-    """Return the options of the sampler and those of the search for its start.
-
-    Raises
-    ------
-    DesignError : an unknown option, or a value that makes no sense
-    """
-    if isinstance(control, Control) or control is None:
-        return Sampling(), resolve_control(control)
-    if not isinstance(control, Mapping):
-        raise DesignError(
-            f"control is a {type(control).__name__}, not a mapping.",
-            hint='Write control={"draws": 2000, "seed": 1}.',
-        )
-    given = {str(n): v for n, v in cast("Mapping[object, Any]", control).items()}
-    own = [field.name for field in fields(Sampling)]
-    search = [field.name for field in fields(Control)]
-    for name in given:
-        if name not in own + search:
-            raise DesignError(
-                f"Unknown control option {name!r}.",
-                hint=suggest(name, own + search, "Options"),
-            )
-    ours = {name: value for name, value in given.items() if name in own}
-    rest = {name: value for name, value in given.items() if name in search}
-    return Sampling(**ours), resolve_control(rest)
+SHRUNK = 0.9
 
 
 def sample(
@@ -135,57 +48,69 @@ def sample(
     ------
     DesignError : a prior that does not fit the model; an improper posterior; a model
         that only REML supports
+    SolverError : the draws of beta and b do not fit into memory
     MixformError : nutpie or arviz is not installed
     """
     options, search = resolve_sampling(control)
+    libraries()
     require_supported(design)
     fit = estimate(design, method="REML", control=search)
     problem = fit.evaluation.problem
     priors = resolve_priors(design, prior, problem.y_scale)
     require_proper(design, priors)
+    require_memory(
+        8.0 * options.n_effects * (problem.p + sum(b.m * b.k for b in design.blocks)),
+        f"{options.n_effects} draws of all effects (fewer: control effects=)",
+    )
     density = Density(fit, priors)
-    seeds = np.random.SeedSequence(options.seed)
+    seeds = np.random.SeedSequence(options.seed).spawn(2)
     with few_threads(problem.equations):
-        psi, stats, diagnostics = _run(density, _center(density, fit), options, seeds)
+        psi, stats = run_chains(density, _center(density, fit), options, seeds[0])
         chosen = np.linspace(0, len(psi) - 1, options.n_effects).round().astype(int)
-        rng = np.random.default_rng(seeds.spawn(1)[0])
+        rng = np.random.default_rng(seeds[1])
         with Progress(progress, len(chosen), "draws") as bar:
             beta, b = draw_effects(design, density, psi[chosen], rng, bar.advance)
-    points = [density.at(one) for one in psi]
+    return _recorded(density, fit, options, psi, stats, (chosen, beta, b))
+
+
+def _recorded(
+    density: Density,
+    fit: Fit,
+    options: Sampling,
+    psi: Matrix,
+    stats: dict[str, np.ndarray],
+    effects: tuple[np.ndarray, Matrix, tuple[np.ndarray, ...]],
+) -> Posterior:
+    """Return the record of draws (S, d) of the coordinates and of the effects."""
+    described = [density.describe(one) for one in psi]
+    points, natural, log_prior, jacobian = zip(*described, strict=True)
     sigma = np.array([point.sigma for point in points])
-    rhat, bulk, tail = diagnostics
-    log_prior = np.array([density.log_prior(one) for one in psi])
-    jacobian = np.array([density.log_jacobian(one) for one in psi])
+    parameters = np.array(natural)
+    diagnostics = diagnose(parameters, options)
+    chosen, beta, b = effects
     return Posterior(
         fit=fit,
-        priors=priors,
+        priors=density.priors,
         n_chains=options.chains,
         n_draws=options.draws,
-        T=_user_factors(points, sigma, len(density.terms)),
+        T=tuple(
+            np.array([point.places[j].T for point in points]) / sigma[:, None, None]
+            for j in range(len(density.terms))
+        ),
         sigma=sigma,
         rho=np.empty((len(psi), 0)),
         effects=chosen,
         beta=beta,
         b=b,
         names=density.names,
-        parameters=np.array([density.natural(one) for one in psi]),
-        log_prior=log_prior,
-        log_posterior=stats["logp"].ravel() - jacobian,
+        parameters=parameters,
+        log_prior=np.array(log_prior),
+        log_posterior=stats["logp"].ravel() - np.array(jacobian),
         sample_stats=stats,
-        rhat=rhat,
-        ess_bulk=bulk,
-        ess_tail=tail,
-        warnings=_warnings(density.names, options, stats, diagnostics),
-    )
-
-
-def _user_factors(
-    points: list[Any], sigma: Vector, n_terms: int
-) -> tuple[np.ndarray, ...]:
-    """Return for each random term the relative factors (S, k, k), user's units."""
-    return tuple(
-        np.array([point.places[j].T for point in points]) / sigma[:, None, None]
-        for j in range(n_terms)
+        rhat=diagnostics[0],
+        ess_bulk=diagnostics[1],
+        ess_tail=diagnostics[2],
+        warnings=warnings_of(density.names, options, stats, diagnostics),
     )
 
 
@@ -200,116 +125,8 @@ def _center(density: Density, fit: Fit) -> Vector:
         sd = np.sqrt(np.diag(Sigma))
         with np.errstate(all="ignore"):
             R = np.nan_to_num(Sigma / np.outer(sd, sd), nan=0.0)
-        R *= LARGEST_CORRELATION
+        R *= SHRUNK
         np.fill_diagonal(R, 1.0)
         sd = np.maximum(sd, least)
         out[where] = term.from_covariance(R * np.outer(sd, sd))
     return out
-
-
-def _run(
-    density: Density, center: Vector, options: Sampling, seeds: np.random.SeedSequence
-) -> tuple[Matrix, dict[str, np.ndarray], tuple[Vector, Vector, Vector]]:
-    """Return draws (S, d), statistics of the sampler, and R-hat and ESS of each."""
-    nutpie, arviz = _libraries()
-    d = density.size
-
-    def start(seed: int) -> Vector:
-        rng = np.random.default_rng(seed)
-        spread = SPREAD
-        for _ in range(20):
-            point = center + spread * rng.standard_normal(d)
-            if np.isfinite(density(point)[0]):
-                return point
-            spread /= 2.0
-        return center
-
-    model = nutpie.compiled_pyfunc.from_pyfunc(
-        d,
-        lambda: density,
-        lambda seed1, seed2, chain: lambda psi: {"psi": psi},
-        [np.dtype(np.float64)],
-        [(d,)],
-        ["psi"],
-        make_initial_point_fn=start,
-    )
-    trace = nutpie.sample(
-        model,
-        draws=options.draws,
-        tune=options.tune,
-        chains=options.chains,
-        cores=options.cores,
-        seed=int(seeds.generate_state(1)[0] >> 1),
-        target_accept=options.target_accept,
-        progress_bar=False,
-        save_warmup=False,
-    )
-    psi = np.asarray(trace.posterior["psi"].to_numpy(), dtype=np.float64)
-    stats = {
-        str(name): np.asarray(values.to_numpy())
-        for name, values in trace.sample_stats.data_vars.items()
-    }
-    flat = psi.reshape(-1, d)
-    shown = np.array([density.natural(one) for one in flat]).reshape(psi.shape)
-    data = arviz.convert_to_dataset({"x": shown})
-    found = [
-        np.asarray(function(data)["x"].to_numpy(), dtype=np.float64)
-        for function in (
-            arviz.rhat,
-            lambda x: arviz.ess(x, method="bulk"),
-            lambda x: arviz.ess(x, method="tail"),
-        )
-    ]
-    return flat, stats, (found[0], found[1], found[2])
-
-
-def _libraries() -> tuple[Any, Any]:
-    """Return nutpie and arviz, which take seconds to import.
-
-    Raises
-    ------
-    MixformError : they are not installed
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # announcements of arviz and its parts
-            import arviz  # noqa: PLC0415 - an extra, for this only
-            import nutpie  # noqa: PLC0415 - likewise
-            import nutpie.compiled_pyfunc  # noqa: PLC0415
-    except ImportError as failure:
-        raise MixformError(
-            'method="Bayes" needs nutpie and arviz.',
-            hint='Install them: pip install "mixform[bayes]".',
-        ) from failure
-    return nutpie, arviz
-
-
-def _warnings(
-    names: tuple[str, ...],
-    options: Sampling,
-    stats: Mapping[str, np.ndarray],
-    diagnostics: tuple[Vector, Vector, Vector],
-) -> tuple[str, ...]:
-    """Say in words where the chains cannot be trusted."""
-    out: list[str] = []
-    rhat, bulk, tail = diagnostics
-    worst = int(np.argmax(np.where(np.isnan(rhat), np.inf, rhat)))
-    if options.chains > 1 and not rhat[worst] <= LARGEST_RHAT:
-        out.append(
-            f"The chains disagree: R-hat of {names[worst]} is {rhat[worst]:.3f}, above "
-            f"{LARGEST_RHAT}."
-        )
-    least = np.minimum(bulk, tail)
-    worst = int(np.argmin(np.where(np.isnan(least), -np.inf, least)))
-    if not least[worst] >= LEAST_ESS * options.chains:
-        out.append(
-            f"Too few independent draws: the effective sample size of {names[worst]} is "
-            f"{least[worst]:.0f}, below {LEAST_ESS:.0f} for each chain."
-        )
-    divergent = int(stats["diverging"].sum())
-    if divergent:
-        out.append(
-            f"{divergent} transitions diverged: the sampler may have missed a part of "
-            "the posterior; raise target_accept."
-        )
-    return tuple(out)

@@ -17,7 +17,7 @@ def require_supported(design: Design) -> None:
     for block in design.blocks:
         if block.term.structure not in SUPPORTED:
             raise DesignError(
-                f"method=\"Bayes\" has no priors for the structure of "
+                f'method="Bayes" has no priors for the structure of '
                 f"{block.term.source}.",
                 formula=design.formula.source,
                 span=block.term.span,
