@@ -39,6 +39,7 @@ LAZY = {
     "progress.py": {"tqdm"},
     "estimate/bayes/nuts.py": {"arviz", "nutpie"},
     "inference/means/adjustment.py": {"statsmodels.stats.multitest"},
+    "inference/posterior/inference_data.py": {"arviz"},
     "inference/resampling/replication.py": {"joblib"},
     "mme/backends.py": {"mixform.mme.sparse", "threadpoolctl"},
     "relationship/pedigree.py": {"mixform.relationship"},
