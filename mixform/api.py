@@ -4,27 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import pandas as pd
 
 from mixform import lme4, storage
-from mixform.call import make_call, run, warn_of
+from mixform.call import Call, draw, make_call, run, warn_of
 from mixform.errors import InferenceError
 from mixform.estimate import Control, Fit
 from mixform.inference import scan as association
+from mixform.inference.posterior.refusals import refuse_model
 from mixform.inference.resampling import bootstrap_test
 from mixform.inference.selection import comparison
 from mixform.report.bootstrap import Printed, printed_bootstrap_test
 from mixform.report.comparison import ComparisonTable, comparison_table
-from mixform.result import Result
+from mixform.result import BayesResult, Result
 
 
+class FitOptions(TypedDict, total=False):
+    """Arguments of `fit` that do not decide what it returns."""
+
+    weights: object
+    offset: object
+    contrasts: Mapping[str, object] | None
+    subset: object
+    missing: Literal["drop", "raise"]
+    relationship: Mapping[str, object] | None
+    varcomp: Mapping[str, object] | None
+    residual: str | None
+    dispersion: str | None
+    start: object
+    control: Control | Mapping[str, object] | None
+    prior: Mapping[str, object] | None
+    progress: bool | None
+
+
+@overload
 def fit(
     formula: str,
     data: object,
     *,
     method: Literal["REML", "ML"] = "REML",
+    **options: Unpack[FitOptions],
+) -> Result: ...
+@overload
+def fit(
+    formula: str,
+    data: object,
+    *,
+    method: Literal["Bayes"],
+    **options: Unpack[FitOptions],
+) -> BayesResult: ...
+def fit(
+    formula: str,
+    data: object,
+    *,
+    method: Literal["REML", "ML", "Bayes"] = "REML",
     weights: object = None,
     offset: object = None,
     contrasts: Mapping[str, object] | None = None,
@@ -36,8 +71,9 @@ def fit(
     dispersion: str | None = None,
     start: object = None,
     control: Control | Mapping[str, object] | None = None,
+    prior: Mapping[str, object] | None = None,
     progress: bool | None = None,
-) -> Result:
+) -> Result | BayesResult:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
 
     Parameters
@@ -46,7 +82,7 @@ def fit(
         formulaic's with R's ``I(x^2)``, ``factor(x)``, ``offset(z)``, ``.``. Structures
         before a bracket: diag cs csh ar1 arh1 toep toeph exp fa1 rr(.., d=2), SAS's
     data : pandas, polars or pyarrow table, mapping of columns, path to CSV or Parquet
-    method : "REML" or "ML"
+    method : "REML", "ML", or "Bayes" for draws from the posterior (`BayesResult`)
     weights, offset : column name, or a value for each row; Var(e_i) = sigma^2 / w_i
     contrasts : factor -> "treatment", "sum", "helmert", "poly" or a matrix
     subset : boolean for each row, or a condition on the columns as a string
@@ -58,6 +94,7 @@ def fit(
         diag, exp, gau, mat; ``arm/id`` gives each arm its parameters
     dispersion : of the log residual standard deviation, ``"~ sex"``
     start, control : theta (t,) to start from; options of the search, as `Control`
+    prior : for "Bayes", ``{"Subject": [priors.half_t(3, 50), priors.lkj(2)]}``
     progress : show a bar; None after a few seconds, if tqdm is installed
 
     Raises
@@ -75,10 +112,18 @@ def fit(
         formula, data, method=method, weights=weights, offset=offset,
         contrasts=contrasts, subset=subset, missing=missing, relationship=relationship,
         varcomp=varcomp, residual=residual, dispersion=dispersion, start=start,
-        control=control,
+        control=control, prior=prior,
     )  # fmt: skip
+    return _fitted(call, progress)
+
+
+def _fitted(call: Call, progress: bool | None) -> Result | BayesResult:
+    if call.method == "BAYES":
+        posterior = draw(call, progress)
+        warn_of(posterior, stacklevel=4)
+        return BayesResult(posterior, call)
     record = run(call, progress)
-    warn_of(record)
+    warn_of(record, stacklevel=4)
     return Result(record, call)
 
 
@@ -216,6 +261,8 @@ def compare_lme4(
 
 
 def _fit_of(model: object) -> Fit:
+    if isinstance(model, BayesResult):
+        refuse_model("likelihood that was maximized")
     if not isinstance(model, Result):
         raise InferenceError(
             f"A {type(model).__name__} is no fitted model.",

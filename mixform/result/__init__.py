@@ -1,3 +1,4 @@
 """What users hold: a thin facade over the Fit, each method one delegating line."""
 
+from mixform.result.bayes import BayesResult as BayesResult
 from mixform.result.result import Result as Result
