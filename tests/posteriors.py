@@ -61,6 +61,7 @@ MODELS = {
         weights="w",
     ),
     "log": lambda: mf.fit("log(Reaction) ~ half + (1|Subject)", weighted()),
+    "random": lambda: mf.fit("Reaction ~ 0 + (1|Subject)", sleep()),
     "fixed": lambda: mf.fit("Reaction ~ Days", sleep()),
 }
 

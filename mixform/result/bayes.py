@@ -34,6 +34,9 @@ class BayesResult(BayesEstimates):
     Estimates are posterior means, standard errors are posterior standard deviations,
     and limits are credible. Printing it shows them with R-hat and effective sample
     sizes. `reml` is the same model by REML, for what a posterior has not.
+
+    Options of the sampler, ``control={"draws": 1000}`` of `fit`: draws, tune, chains,
+    cores, seed, target_accept, effects; see `mixform.estimate.bayes.options.Sampling`.
     """
 
     def __getattr__(self, name: str) -> Any:

@@ -21,9 +21,9 @@ from mixform.inference.posterior.prediction import linear_draws
 from mixform.inference.resampling.simulation import seed_sequence
 from mixform.inference.variance_components import block_labels
 
-#: Numbers in the pointwise log-likelihood that are kept without being asked for (400
+#: Numbers in the pointwise log-likelihood that are kept without being asked for (160
 #: MB).
-LARGEST = 50_000_000
+LARGEST = 20_000_000
 
 
 def load_arviz() -> Any:
@@ -91,7 +91,7 @@ def inference_data(
     Parameters
     ----------
     log_likelihood : of each observation given beta and b, as `arviz.loo` needs; None
-        for where it has fewer than 5e7 numbers
+        for where it has fewer than 2e7 numbers
     posterior_predictive : new observations in the rows of the fit, with their random
         effects
     seed : of those
@@ -202,7 +202,7 @@ def _in_chains(posterior: Posterior, values: AnyArray) -> AnyArray:
         posterior.effects // posterior.n_draws, minlength=posterior.n_chains
     )
     chains = posterior.n_chains if np.all(counts == counts[0]) else 1
-    return values.reshape(chains, -1, *values.shape[1:])
+    return values.reshape(chains, len(values) // chains, *values.shape[1:])
 
 
 def _labels(index: pd.Index) -> list[Any]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
+import mixform as mf
 from mixform.inference.posterior.inference_data import convergence, load_arviz
 from tests.posteriors import MODELS, scattered
 
@@ -100,6 +101,25 @@ def test_thinned_draws_are_in_chains_if_they_are_even():
     odd = scattered(result, effects=[0, 10, 39]).posterior
     assert odd.posterior["beta"].shape == (1, 3, 2)
     assert odd.sample_stats["lp"].to_numpy().ravel().tolist() == [0.0, 10.0, 39.0]
+
+
+def test_names_with_slashes_and_colons_are_kept_by_a_file(arviz, tmp_path):
+    data = mf.datasets.load("Pastes")
+    data["x"] = np.arange(len(data)) / 10.0
+    formula = "strength ~ x + (1|batch/cask) + (0 + I(x/2)|batch)"
+    m = scattered(mf.fit(formula, data))
+    m.posterior.to_netcdf(str(tmp_path / "draws.nc"))
+    again = arviz.from_netcdf(str(tmp_path / "draws.nc"))
+    assert "sd(batch.1: I(x | 2))" in again.posterior
+    assert again.posterior["b(batch:cask)"].shape == (2, 20, 30, 1)
+
+
+def test_model_without_fixed_effects_has_no_beta():
+    m = scattered(MODELS["random"]())
+    assert "beta" not in m.posterior.posterior
+    assert convergence(m._posterior).index.tolist() == list(m._posterior.names)
+    assert "No fixed effects." in str(m)
+    assert m.conf_int().index.tolist() == list(m._posterior.names)
 
 
 def test_labels_that_a_file_cannot_hold_are_text():
