@@ -12,7 +12,8 @@ Each is stated in the user's units, for `fit(..., method="Bayes", prior={...})`:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, isfinite, lgamma, log, pi
+from functools import lru_cache
+from math import exp, inf, isfinite, lgamma, log, log1p, pi
 from typing import Literal, cast
 
 import numpy as np
@@ -72,6 +73,9 @@ class Flat:
     def __str__(self) -> str:
         return f'flat("{self.on}")'
 
+
+#: Logarithms are kept below this, where exp is infinite for twice of it.
+LARGEST = 350.0
 
 Prior = HalfT | LKJ | InverseWishart | Flat
 #: Priors of one standard deviation.
@@ -168,18 +172,24 @@ def log_density(prior: PriorOfSD, log_sd: float) -> tuple[float, float]:
         return (log(power) if power else 0.0) + power * log_sd, power
     if isinstance(prior, InverseWishart):
         nu, S = prior.df, float(prior.scale[0, 0])
-        ratio = S * np.exp(-2.0 * log_sd)
+        ratio = S * exp(2.0 * min(-log_sd, LARGEST))
         constant = nu / 2.0 * log(S / 2.0) - lgamma(nu / 2.0) + log(2.0)
         return constant - nu * log_sd - ratio / 2.0, -nu + ratio
     assert prior.scale is not None, "the scale was filled in"
-    nu, x2 = prior.df, float(np.exp(2.0 * (log_sd - log(prior.scale))))
+    nu, moved = prior.df, min(log_sd - log(prior.scale), LARGEST)
+    x2, constant = exp(2.0 * moved), _half_t_constant(nu)
     if nu == inf:
-        value = 0.5 * log(2.0 / pi) - log(prior.scale) - x2 / 2.0
-        return value + log_sd, 1.0 - x2
-    constant = lgamma((nu + 1.0) / 2.0) - lgamma(nu / 2.0) - 0.5 * log(nu * pi)
-    constant += log(2.0) - log(prior.scale)
-    value = constant - (nu + 1.0) / 2.0 * np.log1p(x2 / nu) + log_sd
-    return float(value), 1.0 - (nu + 1.0) * x2 / (nu + x2)
+        return constant - x2 / 2.0 + moved, 1.0 - x2
+    value = constant - (nu + 1.0) / 2.0 * log1p(x2 / nu) + moved
+    return value, 1.0 - (nu + 1.0) * x2 / (nu + x2)
+
+
+@lru_cache(maxsize=64)
+def _half_t_constant(nu: float) -> float:
+    """Return the log density at zero of a scale of 1."""
+    if nu == inf:
+        return 0.5 * log(2.0 / pi)
+    return log(2.0) + lgamma((nu + 1.0) / 2.0) - lgamma(nu / 2.0) - 0.5 * log(nu * pi)
 
 
 def is_improper(prior: Prior) -> bool:

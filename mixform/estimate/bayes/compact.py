@@ -12,11 +12,10 @@ of thousands of times, which makes the calls count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 from mixform._typing import AnyArray, Matrix, Stack, Vector
 from mixform.errors import SolverError
@@ -30,21 +29,9 @@ WIDEST = 12
 LIMIT = 50_000.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Solved:
-    """The criterion at one T: `criterion.Evaluation` without what a density needs not.
-
-    Attributes
-    ----------
-    logdets : log|M| - log|P| + log|R| + log|X'V^-1X|
-    r2 : penalized residual sum of squares
-    determinants, quadratic : their derivatives (k, k) by each entry of T
-    """
-
-    logdets: float
-    r2: float
-    determinants: tuple[Matrix, ...]
-    quadratic: tuple[Matrix, ...]
+#: The log determinants of the criterion, r^2, and for each random term the derivatives
+#: (k, k) of log determinants + r^2 / sigma^2 by each entry of T.
+Solved = tuple[float, float, list[Matrix]]
 
 
 class Compact:
@@ -67,12 +54,13 @@ class Compact:
         self.sums = sums.reshape(self.d * self.s**2, -1)
         self.counts = layout.counts.astype(np.float64)
         self.C_counted = self.C * self.counts[:, None, None]
-        self.identity = np.eye(self.s)
+        self.identity, self.unit = np.eye(self.s), np.eye(self.p + 1)
         #: For each random term the places of its levels in a component.
         self.places = [
             [slice(a, b) for a, b in pairwise(range(t.start, t.rows.stop + 1, t.k))]
             for t in layout.pieces
         ]
+        self.single = len(self.places) == 1 and len(self.places[0]) == 1
 
     def Lambda(self, T: Sequence[AnyArray]) -> AnyArray:
         """Return Lambda of a component, (..., s, s), for T (..., k, k)."""
@@ -82,41 +70,45 @@ class Compact:
                 out[..., one, one] = factor
         return out
 
-    def __call__(self, T: Sequence[Matrix]) -> Solved:
-        """Solve at relative factors T.
+    def __call__(self, T: Sequence[Matrix], sigma2: float) -> Solved:
+        """Solve at relative factors T and residual variance sigma^2.
+
+        With A = [X, y]'V^-1[X, y], a the last row of its inverse and r^2 = 1 / a_y,
+        d log|X'V^-1X| + d r^2 / sigma^2 = <A^-1 + (r^4 / sigma^2 - r^2) a a', dA>.
 
         Raises
         ------
         SolverError : nothing is left of y, or T is not finite
         """
-        p, s, d = self.p, self.s, self.d
-        Lambda = self.Lambda(T)
-        inverse, logdets = _inverse(Lambda.T @ self.C @ Lambda + self.identity)
+        p, s = self.p, self.s
+        Lambda = T[0] if self.single else self.Lambda(T)
+        CLambda = self.C @ Lambda
+        M = Lambda.T @ CLambda
+        M.reshape(len(M), -1)[:, :: s + 1] += 1.0
+        inverse, logdets = _inverse(M)
         U = Lambda @ inverse
         K = U @ Lambda.T
         A = self.WtW - (K.reshape(-1) @ self.sums).reshape(p + 1, p + 1)
-        upper, info = dpotrf(A, lower=0, clean=1)
-        if info != 0 or not np.isfinite(upper[p, p]):
+        upper, info = dpotrf(A, lower=0, clean=0)
+        if info != 0:
             raise SolverError("Nothing is left of the response.")
         diagonal = upper.diagonal()
-        logdet = float(self.counts @ logdets) + 2.0 * float(np.log(diagonal[:p]).sum())
-        # By A: of log|X'V^-1X| its inverse, of r^2 v v' with v = (-beta, 1).
-        by_A = np.zeros((2, p + 1, p + 1))
-        v = np.ones(p + 1)
-        if p:
-            half = dpotri(upper[:p, :p], lower=0)[0]
-            V_XX = half + np.triu(half, 1).T
-            by_A[0, :p, :p] = V_XX
-            v[:p] = -(V_XX @ A[:p, p])
-        by_A[1] = v[:, None] * v
-        by_K = (self.sums @ by_A.reshape(2, -1).T).T.reshape(2, d, s, s)
+        logdet = float(self.counts @ logdets + 2.0 * np.log(diagonal[:p]).sum())
+        r2 = float(diagonal[p]) ** 2
+        by_A = dpotrs(upper, self.unit, lower=0)[0]
+        a = by_A[p]
+        by_A = by_A + ((r2 / sigma2 - 1.0) * r2) * a * a[:, None]
+        by_K = (self.sums @ by_A.reshape(-1)).reshape(M.shape)
         # dK = E' dLambda U' + U dLambda' E, E = I - C K: Z'V^-1 = E Z'
         E = self.identity - self.C @ K
-        by_Lambda = (-2.0 * (E @ by_K @ U)).sum(axis=1)
-        by_Lambda[0] += 2.0 * (self.C_counted @ U).sum(axis=0)
-        parts = [self._gathered(one) for one in by_Lambda]
-        r2 = float(diagonal[p]) ** 2
-        return Solved(self.constant + logdet, r2, parts[0], parts[1])
+        by_Lambda = 2.0 * ((self.C_counted - E @ by_K) @ U).sum(axis=0)
+        if self.single:
+            return self.constant + logdet, r2, [by_Lambda]
+        parts = [
+            np.add.reduce([by_Lambda[one, one] for one in where])
+            for where in self.places
+        ]
+        return self.constant + logdet, r2, parts
 
     def draw(
         self, T: Sequence[Stack], Zty: AnyArray, Xty: Matrix, normal: AnyArray
@@ -147,15 +139,6 @@ class Compact:
         beta = np.linalg.solve(A, side[:, :, None])[:, :, 0]
         rest = rest - (beta @ ZtX).reshape(rest.shape)
         return beta, b + K @ rest
-
-    def _gathered(self, by_Lambda: Matrix) -> tuple[Matrix, ...]:
-        """Return derivatives by each T from those by Lambda of a component."""
-        return tuple(
-            by_Lambda[where[0], where[0]]
-            if len(where) == 1
-            else sum((by_Lambda[one, one] for one in where), np.zeros(()))
-            for where in self.places
-        )
 
 
 def compact_of(problem: Problem) -> Compact | None:

@@ -60,6 +60,7 @@ class Coordinates:
         rows, columns = lower_triangle(k)
         below = rows > columns
         self.rows, self.columns = rows[below], columns[below]
+        self.one, self.ones = np.eye(k), np.ones((k, k))
         # Uniform on correlation matrices: z^2 to the power b, the Jacobian included.
         self.uniform = 1.0 + (k - 2 - self.columns) / 2.0
         self.b = self.uniform
@@ -73,15 +74,14 @@ class Coordinates:
         """Return the covariance at coordinates (size,)."""
         k = self.k
         sd = np.exp(psi[:k])
+        one, ones = self.one, self.ones
         if not self.prior.n_correlations:
-            one = np.eye(k)
-            return Place(np.diag(sd), sd, one, one, one, one)
+            return Place(sd[:, None] * one, sd, one, one, one, one)
         x = psi[k:]
-        z, rest = np.eye(k), np.ones((k, k))
+        z, rest, before = one.copy(), ones.copy(), ones.copy()
         z[self.rows, self.columns] = np.tanh(x)
         rest[self.rows, self.columns] = np.cosh(x) ** -2
-        before = np.ones((k, k))
-        np.cumprod(np.sqrt(rest[:, :-1]), axis=1, out=before[:, 1:])
+        np.multiply.accumulate(np.sqrt(rest[:, :-1]), axis=1, out=before[:, 1:])
         L = z * before
         return Place(sd[:, None] * L, sd, L, before, z, rest)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log
 from threading import Lock
 
 import numpy as np
@@ -62,9 +63,9 @@ class Density:
         self.slices = tuple(slice(a, b) for a, b in pairwise(ends))
         self.size = ends[-1] + 1
         # What the user's units add to the criterion; see `reml.record`.
-        df = self.problem.residual_df
+        self.ddf, self.y_scale = self.problem.residual_df, self.problem.y_scale
         R = np.diag(fit.design.fixed.R)
-        self.constant = -df * (LOG_2_PI / 2.0 + np.log(self.problem.y_scale))
+        self.constant = -self.ddf * (LOG_2_PI / 2.0 + log(self.y_scale))
         self.constant -= float(np.log(np.abs(R)).sum())
         # The sparse solver writes M into the same memory at each evaluation.
         self._lock = Lock()
@@ -128,26 +129,26 @@ class Density:
 
     def _likelihood(self, point: Point) -> tuple[float, Vector]:
         """Return the log restricted likelihood and its gradient (d,)."""
-        problem, out = self.problem, np.empty(self.size)
-        if self.compact is not None:
-            solved = self.compact(point.T)
-        else:
-            here = evaluate_at(problem, point.T)
-            solved = Solved(here.logdets, here.r2, *here.factor_gradients)
-        scaled = point.sigma / problem.y_scale
-        ratio, df = solved.r2 / scaled**2, problem.residual_df
-        value = self.constant - 0.5 * (solved.logdets + ratio)
-        value -= df * np.log(scaled)
-        by_log_sigma = ratio - df
+        scaled2 = (point.sigma / self.y_scale) ** 2
+        logdets, r2, by_T = self._solved(point.T, scaled2)
+        ratio = r2 / scaled2
+        value = self.constant - 0.5 * (logdets + ratio + self.ddf * log(scaled2))
+        out = np.empty(self.size)
+        by_log_sigma = ratio - self.ddf
         for j, (term, where) in enumerate(zip(self.terms, self.slices, strict=True)):
-            G = solved.determinants[j] + solved.quadratic[j] / scaled**2
-            G *= -0.5 / point.sigma
-            G = problem.Z_scales[j].T @ G
+            G = (-0.5 / point.sigma) * (self.problem.Z_scales[j].T @ by_T[j])
             place = point.places[j]
             out[where] = term.pull(place, G)
             by_log_sigma -= float(np.vdot(G, place.T))
         out[-1] = by_log_sigma
-        return float(value), out
+        return value, out
+
+    def _solved(self, T: tuple[Matrix, ...], sigma2: float) -> Solved:
+        if self.compact is not None:
+            return self.compact(T, sigma2)
+        here = evaluate_at(self.problem, T)
+        pairs = zip(*here.factor_gradients, strict=True)
+        return here.logdets, here.r2, [d + q / sigma2 for d, q in pairs]
 
     def _prior(self, point: Point) -> tuple[float, Vector]:
         """Return the log prior density of psi and its gradient (d,)."""

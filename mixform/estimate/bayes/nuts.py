@@ -73,13 +73,12 @@ def diagnose(parameters: Matrix, options: Sampling) -> tuple[Vector, Vector, Vec
     _, _, arviz = libraries()
     by_chain = parameters.reshape(options.chains, options.draws, -1)
     data = arviz.convert_to_dataset({"x": by_chain})
-    found = (
-        arviz.rhat(data),
-        arviz.ess(data, method="bulk"),
-        arviz.ess(data, method="tail"),
-    )
-    rhat, bulk, tail = (np.asarray(one["x"].to_numpy(), np.float64) for one in found)
-    return rhat, bulk, tail
+    found = [arviz.ess(data, method="bulk"), arviz.ess(data, method="tail")]
+    if options.chains > 1:  # one chain has none to disagree with
+        found.append(arviz.rhat(data))
+    values = [np.asarray(one["x"].to_numpy(), np.float64) for one in found]
+    rhat = values[2] if options.chains > 1 else np.full_like(values[0], np.nan)
+    return rhat, values[0], values[1]
 
 
 def libraries() -> tuple[Any, Any, Any]:

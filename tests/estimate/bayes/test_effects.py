@@ -49,7 +49,7 @@ class Units:
 
 
 def linear_map(here, density, psi):
-    """What zero numbers give, and the matrix that standard normal ones are mapped by."""
+    """What zero numbers give, and the matrix that normal ones are mapped by."""
     n, q = density.problem.n, density.problem.equations.q
     count = 1 + n + q
     units = np.hstack([np.zeros((n + q, 1)), np.eye(n + q)])

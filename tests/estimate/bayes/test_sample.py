@@ -78,7 +78,7 @@ def test_balanced_one_way_layout_has_its_analytic_posterior(one_way, name):
     drawn = sample(
         design("y ~ 1 + (1 | g)", one_way),
         prior={"g": of_a, "residual": of_e},
-        control={"seed": 5, "draws": 1500, "tune": 500},
+        control={"seed": 5, "draws": 1500, "tune": 300, "chains": 2},
     )
     assert drawn.names == ("sd(g: Intercept)", "sigma")
     exact = analytic(one_way, log_a, log_e)
@@ -173,6 +173,14 @@ def test_a_variance_that_reml_puts_at_zero_has_a_posterior():
     assert np.all(sd > 0.0)
     assert drawn.n_divergent == 0
     assert np.quantile(sd, 0.05) < 0.3 < np.median(sd) < 2.0
+
+
+def test_one_chain_has_no_rhat():
+    made = design("y ~ x + (1 | g)", table())
+    control = {"seed": 3, "draws": 300, "tune": 100, "chains": 1}
+    drawn = sample(made, control=control)
+    assert np.all(np.isnan(drawn.rhat))
+    assert drawn.warnings == ()
 
 
 def test_too_few_draws_are_said_to_be_too_few():
