@@ -6,9 +6,7 @@ from mixform.api import (
     bootstrap_lrt,
     compare,
     compare_lme4,
-    estimable,
     fit,
-    gls,
     lm_list,
     load,
     scan,
@@ -26,6 +24,7 @@ from mixform.errors import (
 )
 from mixform.estimate import Control
 from mixform.estimate.known import ratio
+from mixform.linear import estimable, gls
 from mixform.mme.matrix_level import MixedModelEquations
 from mixform.relationship import Pedigree, genomic, loading, precision, single_step
 from mixform.result import Result

@@ -4,36 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack, overload
 
-import numpy as np
 import pandas as pd
 
 from mixform import lme4, storage
-from mixform._typing import Matrix
-from mixform.call import make_call, run, warn_of
-from mixform.design import ColumnSpace, matrix_part
+from mixform.call import Call, draw, make_call, run, warn_of
 from mixform.errors import InferenceError
 from mixform.estimate import Control, Fit
 from mixform.inference import scan as association
-from mixform.inference.estimability import read_contrast
-from mixform.inference.estimable import Estimability, estimability, row_namer
-from mixform.inference.general_linear import as_matrix, solve_general_linear
+from mixform.inference.posterior.refusals import refuse_model
 from mixform.inference.resampling import bootstrap_test
 from mixform.inference.selection import comparison
-from mixform.mme.matrix_level import column_names
 from mixform.report.bootstrap import Printed, printed_bootstrap_test
 from mixform.report.comparison import ComparisonTable, comparison_table
-from mixform.report.general_linear import printed_general_linear
-from mixform.result import LmList, Result
+from mixform.result import BayesResult, LmList, Result
 from mixform.result.stages import first_stage
 
 
+class FitOptions(TypedDict, total=False):
+    """Arguments of `fit` that do not decide what it returns."""
+
+    weights: object
+    offset: object
+    contrasts: Mapping[str, object] | None
+    subset: object
+    missing: Literal["drop", "raise"]
+    relationship: Mapping[str, object] | None
+    varcomp: Mapping[str, object] | None
+    residual: str | None
+    dispersion: str | None
+    start: object
+    control: Control | Mapping[str, object] | None
+    prior: Mapping[str, object] | None
+    progress: bool | None
+
+
+@overload
 def fit(
     formula: str,
     data: object,
     *,
     method: Literal["REML", "ML", "ANOVA"] = "REML",
+    **options: Unpack[FitOptions],
+) -> Result: ...
+@overload
+def fit(
+    formula: str,
+    data: object,
+    *,
+    method: Literal["Bayes"],
+    **options: Unpack[FitOptions],
+) -> BayesResult: ...
+def fit(
+    formula: str,
+    data: object,
+    *,
+    method: Literal["REML", "ML", "ANOVA", "Bayes"] = "REML",
     weights: object = None,
     offset: object = None,
     contrasts: Mapping[str, object] | None = None,
@@ -45,8 +72,9 @@ def fit(
     dispersion: str | None = None,
     start: object = None,
     control: Control | Mapping[str, object] | None = None,
+    prior: Mapping[str, object] | None = None,
     progress: bool | None = None,
-) -> Result:
+) -> Result | BayesResult:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
 
     Parameters
@@ -55,7 +83,7 @@ def fit(
         formulaic's with R's ``I(x^2)``, ``factor(x)``, ``offset(z)``, ``.``. Structures
         before a bracket: diag cs csh ar1 arh1 toep toeph exp fa1 rr(.., d=2), SAS's
     data : pandas, polars or pyarrow table, mapping of columns, path to CSV or Parquet
-    method : "REML", "ML" or "ANOVA" (mean squares; see `Result.mean_squares`)
+    method : "REML", "ML", "ANOVA" (mean squares), or "Bayes" (draws: `BayesResult`)
     weights, offset : column name, or a value for each row; Var(e_i) = sigma^2 / w_i
     contrasts : factor -> "treatment", "sum", "helmert", "poly", "full" or a matrix
     subset : boolean for each row, or a condition on the columns as a string
@@ -66,7 +94,8 @@ def fit(
     residual : ``"us(visit | id)"``; also cs, csh, ar1, arh1, car1, toep, toeph, ante1,
         diag, exp, gau, mat; ``arm/id`` gives each arm its parameters
     dispersion : of the log residual standard deviation, ``"~ sex"``
-    start, control : theta (t,) to start from; options of the search, as `Control`
+    start, control : theta (t,) to start from; options as `Control` or as `Sampling`
+    prior : for "Bayes", ``{"Subject": [priors.half_t(3, 50), priors.lkj(2)]}``
     progress : show a bar; None after a few seconds, if tqdm is installed
 
     Raises
@@ -84,91 +113,19 @@ def fit(
         formula, data, method=method, weights=weights, offset=offset,
         contrasts=contrasts, subset=subset, missing=missing, relationship=relationship,
         varcomp=varcomp, residual=residual, dispersion=dispersion, start=start,
-        control=control,
+        control=control, prior=prior,
     )  # fmt: skip
+    return _fitted(call, progress)
+
+
+def _fitted(call: Call, progress: bool | None) -> Result | BayesResult:
+    if call.method == "BAYES":
+        posterior = draw(call, progress)
+        warn_of(posterior, stacklevel=4)
+        return BayesResult(posterior, call)
     record = run(call, progress)
-    warn_of(record)
+    warn_of(record, stacklevel=4)
     return Result(record, call)
-
-
-def gls(
-    y: object,
-    X: object,
-    V: object = None,
-    *,
-    sigma2: float | None = None,
-    solution: object = "set-to-zero",
-) -> Printed:
-    """Solve the general linear model of given matrices, ``y = X beta + e``.
-
-    Parameters
-    ----------
-    y : (n,); X : (n, c) of any rank, an array, sparse matrix, or frame whose columns
-        name the coefficients (else x1, x2, ...)
-    V : Var(e) = sigma^2 V: None (ordinary least squares), a diagonal (weighted), or a
-        matrix (n, n), dense or sparse (generalized)
-    sigma2 : if it is known; 1 if V is Var(y) itself. None estimates RSS / (n - rank)
-    solution : where X is not of full rank "set-to-zero" for columns that are
-        combinations of earlier ones, "moore-penrose" (least length), or side
-        conditions such as ``"x2 + x3 = 0"``
-
-    Returns
-    -------
-    what prints as R's lm, with ``.params, .bse, .cov_params(), .estimable, .rss,
-    .sigma2, .sigma2_ml, .rsquared, .rsquared_adj, .f_value, .p_value, .llf``,
-    ``.estimate(K), .test(K, rhs), .blup(C), .pev(C, G)``
-
-    Raises
-    ------
-    DesignError : shapes, values not finite, V not positive definite, side conditions
-        that do not pick one solution
-
-    Examples
-    --------
-    The pigs of a lecture, y = mu + delta_i: one solution, but the difference is 9.
-
-    >>> X = [[1, 1, 0]] * 3 + [[1, 0, 1]] * 3
-    >>> m = gls([53, 46, 58, 61, 66, 57], X)
-    >>> m.params.round(3).tolist(), m.estimable.tolist()
-    ([61.333, -9.0, 0.0], [False, False, False])
-    >>> m.estimate([0, -1, 1])[0].round(9).tolist(), round(m.rss, 6)
-    ([9.0], 113.333333)
-    """
-    record = solve_general_linear(y, X, V, sigma2=sigma2, solution=solution)
-    return printed_general_linear(record)
-
-
-def estimable(model: object, K: object = None) -> Estimability:
-    """Tell which rows of K beta are estimable, and why.
-
-    Parameters
-    ----------
-    model : what `fit`, `gls` or `MixedModelEquations.solve` returned, or X itself, a
-        matrix or frame (n, c)
-    K : matrix, mapping or string, as `Result.test` takes it; None for each
-        coefficient by itself
-
-    Returns
-    -------
-    true if all rows are; prints for each the expectations of observations that it is,
-    or a change of beta that no observation tells but which changes it
-
-    Examples
-    --------
-    >>> X = [[1, 1, 0], [1, 1, 0], [1, 0, 1]]
-    >>> bool(estimable(X, "x2 - x3 = 0"))
-    True
-    >>> print(estimable(X, {"x2": 1}))
-    contrast: not estimable
-        adding -1 to x1 and 1 to x2, x3 leaves all fitted values as they are, but
-        changes this function by 1
-    """
-    columns, space, name_row = _columns_of(model)
-    if K is None:
-        L, labels = np.eye(len(space.names)), space.names
-    else:
-        L, _, labels = read_contrast(K, 0, space.names)
-    return estimability(columns, space, L, labels, name_row)
 
 
 def lm_list(
@@ -349,22 +306,9 @@ def compare_lme4(
     )
 
 
-def _columns_of(model: Any) -> tuple[Matrix, ColumnSpace, Callable[[int], str]]:
-    """Return X, what it determines, and how its rows are described."""
-    if isinstance(model, Result):
-        fixed = model._fit.design.fixed
-        return fixed.coded.values, fixed.space, row_namer(model._fit)
-    if hasattr(model, "space"):
-        return as_matrix(model.X, "X"), model.space, _numbered
-    columns = as_matrix(model, "X")
-    return columns, matrix_part(columns, column_names(model)).space, _numbered
-
-
-def _numbered(i: int) -> str:
-    return f"row {i + 1}"
-
-
 def _fit_of(model: object) -> Fit:
+    if isinstance(model, BayesResult):
+        refuse_model("likelihood that was maximized")
     if not isinstance(model, Result):
         raise InferenceError(
             f"A {type(model).__name__} is no fitted model.",

@@ -32,12 +32,15 @@ from mixform.errors import (
     ConvergenceWarning,
     DesignError,
     FormulaError,
+    InferenceError,
     RankDeficiencyWarning,
     SingularFitWarning,
     suggest,
 )
 from mixform.estimate import Control, Fit, estimate, resolve_control
 from mixform.estimate.anova import estimate_anova
+from mixform.estimate.bayes.posterior import Posterior
+from mixform.estimate.bayes.sample import sample
 from mixform.estimate.known import read_variances
 from mixform.formula import (
     formulaic_formula,
@@ -50,7 +53,7 @@ from mixform.progress import SearchProgress
 from mixform.relationship import resolve_relationship
 from mixform.residual import RESIDUALS
 
-METHODS = ("REML", "ML", "ANOVA")
+METHODS = ("REML", "ML", "ANOVA", "BAYES")
 MISSING = ("drop", "raise")
 
 #: Arguments that may hold one value for each row of the data.
@@ -64,8 +67,8 @@ class Call:
     Attributes
     ----------
     formula, data, method, weights, offset, contrasts, subset, missing, relationship,
-        varcomp, residual, dispersion, start, control : as given; nothing in them is
-        shared with what the user may change later
+        varcomp, residual, dispersion, start, control, prior : as given; nothing in them
+        is shared with what the user may change later
     file : size and time of change (ns) of the file that ``data`` names, if it does
     """
 
@@ -83,6 +86,7 @@ class Call:
     dispersion: str | None = None
     start: object = None
     control: Control | Mapping[str, object] | None = None
+    prior: Mapping[str, object] | None = None
     file: tuple[int, int] | None = None
 
     def changed(self, formula: str | None = None, **changes: object) -> Call:
@@ -118,7 +122,7 @@ class Call:
                 new["contrasts"] = _still_used(self.contrasts, str(new["formula"]))
             parsed = parse_formula(str(new["formula"]), tuple(STRUCTURES))
             groups = {term.group_label for term in parsed.random}
-            for argument in ("relationship", "varcomp"):
+            for argument in ("relationship", "varcomp", "prior"):
                 given = getattr(self, argument)
                 if isinstance(given, Mapping) and argument not in changes:
                     new[argument] = _of_groups(given, groups)
@@ -150,10 +154,11 @@ def make_call(
     Raises
     ------
     FormulaError : the formula is no string
-    DesignError : unknown method or choice
+    DesignError : unknown method or choice; an argument that the method does not take
     """
     _require_formula(formula)
     method = method.upper() if isinstance(method, str) else method
+    _require_use(str(method), arguments)
     kept, file = _kept_table(data)
     return Call(
         formula=formula,
@@ -170,9 +175,15 @@ def run(call: Call, progress: bool | None = None) -> Fit:
 
     Raises
     ------
+    InferenceError : it asks for a posterior, see `draw`
     FormulaError : the formula cannot be read or names an unknown column
     DesignError, SolverError : the data do not support the model, or do not fit
     """
+    if call.method == "BAYES":
+        raise InferenceError(
+            "A fit by REML or ML cannot be updated to a posterior.",
+            hint='Use fit(formula, data, method="Bayes").',
+        )
     design = design_of(call)
     control = resolve_control(call.control)
     if call.method == "ANOVA":
@@ -192,6 +203,18 @@ def run(call: Call, progress: bool | None = None) -> Fit:
             progress=bar,
             given=given,
         )
+
+
+def draw(call: Call, progress: bool | None = None) -> Posterior:
+    """Draw from the posterior that a call asks for; no warnings, see `warn_of`.
+
+    Raises
+    ------
+    FormulaError : the formula cannot be read or names an unknown column
+    DesignError : the data do not support the model, or a prior does not fit it
+    """
+    design = design_of(call)
+    return sample(design, prior=call.prior, control=call.control, progress=progress)
 
 
 def design_of(call: Call) -> Design:
@@ -236,17 +259,18 @@ def table_of(call: Call) -> object:
     return call.data
 
 
-def warn_of(fit: Fit, *, stacklevel: int = 3) -> None:
+def warn_of(fit: Fit | Posterior, *, stacklevel: int = 3) -> None:
     """Warn, at the caller of a public function, of what a script must not miss."""
-    fixed, convergence = fit.design.fixed, fit.convergence
-    if fixed.aliased and not overparameterized(fit.design):
-        names = fixed.aliased_names
-        warnings.warn(
-            RankDeficiencyWarning(
-                f"Dropped as combinations of other columns: {', '.join(names)}.", names
-            ),
-            stacklevel=stacklevel,
-        )
+    if isinstance(fit, Posterior):
+        _warn_of_aliased(fit.fit, stacklevel + 1)
+        if fit.warnings:
+            text = " ".join(fit.warnings)
+            warnings.warn(
+                ConvergenceWarning(text, np.nan, np.nan), stacklevel=stacklevel
+            )
+        return
+    _warn_of_aliased(fit, stacklevel + 1)
+    convergence = fit.convergence
     if convergence.converged:
         return
     warnings.warn(
@@ -267,6 +291,17 @@ def warn_of(fit: Fit, *, stacklevel: int = 3) -> None:
         )
 
 
+def _warn_of_aliased(fit: Fit, stacklevel: int) -> None:
+    names = fit.design.fixed.aliased_names
+    if names and not overparameterized(fit.design):
+        warnings.warn(
+            RankDeficiencyWarning(
+                f"Dropped as combinations of other columns: {', '.join(names)}.", names
+            ),
+            stacklevel=stacklevel,
+        )
+
+
 def _require_formula(formula: object) -> None:
     if not isinstance(formula, str):
         raise FormulaError(
@@ -282,6 +317,20 @@ def _require_choice(value: object, choices: tuple[str, ...], argument: str) -> s
             hint=suggest(str(value), choices, "Choices"),
         )
     return str(value)
+
+
+def _require_use(method: str, arguments: Mapping[str, object]) -> None:
+    """Refuse arguments that a method has no use for."""
+    unused = ("varcomp", "start") if method == "BAYES" else ("prior",)
+    for name in unused:
+        if arguments.get(name) is not None:
+            raise DesignError(
+                f"{name}= has no use in method={method!r}.",
+                hint='Priors are for method="Bayes".'
+                if name == "prior"
+                else "Leave it out: variances are drawn, from points near those of "
+                "REML. What is known of them is a prior.",
+            )
 
 
 def _kept_table(data: object) -> tuple[object, tuple[int, int] | None]:

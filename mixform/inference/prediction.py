@@ -113,7 +113,7 @@ def normalized_residuals(fit: Fit) -> Vector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Prediction:
+class Prediction:
     """Predictions of r rows, and what their errors come from.
 
     index : (N,) of the table; complete : (N,) which of its rows are the r rows
@@ -134,7 +134,7 @@ class _Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class Request:
     """What is to be predicted of the rows.
 
     chosen : positions of the random terms; new_levels : as of `predict`
@@ -179,10 +179,10 @@ def predict(
         position that the residual structure does not know; with ``residual`` no new
         rows, independent residuals, or not all random terms
     """
-    asked = _checked(fit, newdata, random, new_levels, residual)
+    asked = checked_request(fit, newdata, random, new_levels, residual)
     if newdata is None:
         return pd.Series(fitted(fit, asked.chosen), index=fit.design.row_index)
-    found = _read(fit, newdata, asked)
+    found = read_rows(fit, newdata, asked)
     return pd.Series(found.spread(found.estimate), index=found.index)
 
 
@@ -224,12 +224,13 @@ def predict_frame(
     ------
     InferenceError : as `predict`; or the approximation is for fixed effects only
     """
-    asked = _checked(fit, newdata, random, new_levels, residual)
-    require_level(level)
-    _require_interval(interval)
-    found = _read(
-        fit, newdata, replace(asked, observed=residual or interval == "prediction")
+    observed = interval == "prediction"
+    asked = checked_request(
+        fit, newdata, random, new_levels, residual, observed=observed
     )
+    require_level(level)
+    require_interval(interval)
+    found = read_rows(fit, newdata, asked)
     se, ddf = standard_errors(fit, found.rows, approximation)
     unknown = np.isnan(found.estimate)
     se, ddf = np.where(unknown, np.nan, se), np.where(unknown, np.nan, ddf)
@@ -245,7 +246,8 @@ def predict_frame(
     )
 
 
-def _require_interval(interval: str | None) -> None:
+def require_interval(interval: str | None) -> None:
+    """Refuse an unknown kind of interval."""
     if interval is not None and interval not in INTERVALS:
         raise InferenceError(
             f"Unknown interval {interval!r}.",
@@ -253,14 +255,16 @@ def _require_interval(interval: str | None) -> None:
         )
 
 
-def _checked(
+def checked_request(
     fit: Fit,
     newdata: object,
     random: bool | str | Sequence[str],
     new_levels: str,
     residual: bool,
-) -> _Request:
-    """Return what to predict, options checked."""
+    *,
+    observed: bool = False,
+) -> Request:
+    """Return what to predict, options checked; observed: not their expectation."""
     if new_levels not in NEW_LEVELS:
         raise InferenceError(
             f"Unknown new_levels {new_levels!r}.",
@@ -279,13 +283,22 @@ def _checked(
                 "A new observation beside those of the fit has its random effects.",
                 hint="Use random=True with residual=True.",
             )
-    return _Request(
-        chosen=chosen, new_levels=new_levels, observed=residual, given=residual
+    return Request(
+        chosen=chosen,
+        new_levels=new_levels,
+        observed=residual or observed,
+        given=residual,
     )
 
 
-def _read(fit: Fit, newdata: object, asked: _Request) -> _Prediction:
-    """Predict the rows."""
+def read_rows(fit: Fit, newdata: object, asked: Request) -> Prediction:
+    """Predict the rows.
+
+    Raises
+    ------
+    DesignError : a column or a level of a fixed factor is unknown
+    InferenceError : an unseen level that the request does not allow
+    """
     chosen, observed = asked.chosen, asked.observed
     absent = [j for j in range(len(fit.design.blocks)) if observed and j not in chosen]
     errors = None
@@ -316,10 +329,10 @@ def _read(fit: Fit, newdata: object, asked: _Request) -> _Prediction:
     return replace(found, estimate=estimate, rows=replace(rows, given=True))
 
 
-def _predict_own(fit: Fit, chosen: Sequence[int]) -> _Prediction:
+def _predict_own(fit: Fit, chosen: Sequence[int]) -> Prediction:
     design = fit.design
     blocks = [(j, design.blocks[j]) for j in chosen]
-    return _Prediction(
+    return Prediction(
         index=design.row_index,
         complete=np.ones(fit.n, dtype=bool),
         estimate=fitted(fit, chosen),
@@ -337,7 +350,7 @@ def _predict_own(fit: Fit, chosen: Sequence[int]) -> _Prediction:
 
 def _predict_new(
     fit: Fit, table: NewRows, chosen: Sequence[int], new_levels: str
-) -> _Prediction:
+) -> Prediction:
     X, estimable = estimable_rows(table.all_columns(), fit.design.fixed)
     estimate = np.where(estimable, X @ fit.beta, np.nan) + table.offset()
     parts: list[RowPart] = []
@@ -351,8 +364,10 @@ def _predict_new(
         effects = fit.b[j][np.where(new, 0, codes)]
         effects[new] = 0.0 if new_levels == "population" else np.nan
         estimate = estimate + np.einsum("ij,ij->i", design, effects)
+        codes = codes.copy()
+        codes[new] = -1 - pd.factorize(labels[new])[0]
         parts.append(RowPart(block=j, codes=codes, design=design))
-    return _Prediction(
+    return Prediction(
         index=table.index,
         complete=table.complete,
         estimate=estimate,
@@ -370,7 +385,7 @@ def _new_observations(
     covariates : (r, k) for each of those terms
     errors : residuals of the observations
     """
-    unseen = np.full(len(rows.X), -1)
+    unseen = -1 - np.arange(len(rows.X))  # each row on a level of its own
     absent = [
         RowPart(block=j, codes=unseen, design=design)
         for j, design in covariates.items()

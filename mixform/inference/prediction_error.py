@@ -42,7 +42,8 @@ class RowPart:
     Attributes
     ----------
     block : position of the term
-    codes : (r,) level; -1 for a level without data, which adds its prior variance
+    codes : (r,) level; negative for levels without data, which add their prior
+        variance: -1, -2, ... tell them apart
     design : (r, k) covariates of the coefficients, in the user's units
     """
 

@@ -17,7 +17,7 @@ from mixform.report.numbers import format_column, format_fixed, format_p
 HEADERS = {"se": "SE", "lower": "lower.CL", "upper": "upper.CL"}
 HEADERS |= {"t_value": "t.ratio", "p_value": "p.value", "num_df": "df1"}
 HEADERS |= {"den_df": "df2", "f_value": "F.ratio"}
-NUMBERS = {"se", "df", "lower", "upper", "null", "t_value", "p_value"}
+NUMBERS = {"se", "df", "lower", "upper", "null", "t_value", "p_value", "pd"}
 
 
 class MeansTable(pd.DataFrame):
@@ -77,6 +77,8 @@ class MeansTable(pd.DataFrame):
             return format_fixed(values, 3)
         if name == "p_value":
             return [format_p(value) for value in values]
+        if name == "pd":
+            return format_fixed(values, 4)
         if name == "null":
             return [f"{value:g}" for value in values]
         like = self["se"].tolist() if "se" in self else []

@@ -63,7 +63,7 @@ def summarize(
         sections += _least_squares(fit)
     if structured:
         sections += ["", *_residual(fit)] if fit.design.blocks else _residual(fit)
-    sections += [_sizes(fit), ""]
+    sections += [sizes_line(fit), ""]
     if len(coefficients):
         sections += ["Fixed effects:", _fixed(coefficients)]
         if any(stars(p) for p in coefficients["p_value"]):
@@ -96,15 +96,18 @@ def _heading(fit: Fit, approximation: Approximation) -> str:
     method = fit.method
     if fit.anova is not None:
         method = f"ANOVA ({SUMS[fit.anova.sums]})"
-    lines = [
-        f"{kind} fit by {method}. {_title(approximation)}",
-        f"Formula: {fit.design.formula.source}",
-    ]
+    first = f"{kind} fit by {method}. {_title(approximation)}"
+    return "\n".join([first, *design_lines(fit), ""])
+
+
+def design_lines(fit: Fit) -> list[str]:
+    """Return the formula, and where weights and offset come from."""
+    lines = [f"Formula: {fit.design.formula.source}"]
     if fit.design.weights is not None:
         lines.append(f"Weights: {fit.design.weights_column or 'array'}")
     if fit.design.offset_column or fit.design.offset_is_array:
         lines.append(f"Offset: {fit.design.offset_column or 'array'}")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def _title(approximation: Approximation) -> str:
@@ -220,7 +223,8 @@ def _dispersion(fit: Fit) -> str:
     return " + ".join(part.dispersion_names)
 
 
-def _sizes(fit: Fit) -> str:
+def sizes_line(fit: Fit) -> str:
+    """Return the number of rows, and of levels of each grouping factor."""
     text = f"Number of obs: {fit.n}"
     sizes = {b.term.group_label: b.m for b in fit.design.blocks}
     part = fit.design.residual
@@ -260,6 +264,25 @@ def _correlation(V_beta: Matrix, fit: Fit) -> Section:
 
 def fit_notes(fit: Fit) -> list[str]:
     """Return what a reader must know besides the numbers."""
+    notes = design_notes(fit)
+    if fit.known:
+        notes.append(f"{fit.convergence.message}.")
+    elif fit.held:
+        notes.append(f"held, not estimated: {_held(fit)}.")
+    notes += relation_notes(fit)
+    if fit.anova is not None:
+        notes += _negative_notes(fit)
+    elif not fit.known:
+        notes += [_singular_note(fit, j) for j in fit.singular_terms]
+    at_limit = [*names_at_edge(fit), *([] if fit.known else parameters_at_limit(fit))]
+    notes += [f"{name} is at the edge of its range." for name in at_limit]
+    if not fit.convergence.converged:
+        notes.append(f"{fit.convergence.message}.")
+    return notes
+
+
+def design_notes(fit: Fit) -> list[str]:
+    """Return what a reader must know of the data in the model."""
     design = fit.design
     notes = missing_note(design)
     if design.fixed.aliased:
@@ -274,25 +297,17 @@ def fit_notes(fit: Fit) -> list[str]:
         for block in design.blocks
         if block.term.structure == "diag" and block.k > 1
     ]
-    if fit.known:
-        notes.append(f"{fit.convergence.message}.")
-    elif fit.held:
-        notes.append(f"held, not estimated: {_held(fit)}.")
-    notes += [
+    return notes
+
+
+def relation_notes(fit: Fit) -> list[str]:
+    """Return how the levels of random terms are related, where they are."""
+    return [
         f"{block.term.group_label}: {block.relation.description}, "
         f"{len(np.unique(block.codes))} with records."
-        for block in design.blocks
+        for block in fit.design.blocks
         if block.relation is not None
     ]
-    if fit.anova is not None:
-        notes += _negative_notes(fit)
-    elif not fit.known:
-        notes += [_singular_note(fit, j) for j in fit.singular_terms]
-    at_limit = [*names_at_edge(fit), *([] if fit.known else parameters_at_limit(fit))]
-    notes += [f"{name} is at the edge of its range." for name in at_limit]
-    if not fit.convergence.converged:
-        notes.append(f"{fit.convergence.message}.")
-    return notes
 
 
 def missing_note(design: Design) -> list[str]:

@@ -115,7 +115,7 @@ def _functions(
     fit: Fit, expressions: Sequence[str], level: float
 ) -> list[VarianceFunction]:
     require_level(level)
-    components = _named_components(fit)
+    components = named_components(fit)
     duals = [evaluate(expression, components) for expression in expressions]
     known = _known_components(fit)
     return [
@@ -124,7 +124,7 @@ def _functions(
     ]
 
 
-def _named_components(fit: Fit) -> Components:
+def named_components(fit: Fit) -> Components:
     """Return what an expression may name."""
     blocks = dict(zip(block_labels(fit), fit.design.blocks, strict=True))
     residuals = {part.label: part for part in residual_components(fit)}

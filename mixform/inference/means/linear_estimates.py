@@ -7,6 +7,7 @@ the data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -166,7 +167,7 @@ def frame(
     table[estimates.shown_as] = center
     table["se"] = se
     table["df"] = estimates.den_df
-    notes = _opening_notes(estimates)
+    notes = opening_notes(estimates, _notes_on_df(estimates))
     together = families(estimates, by)
     if limits:
         notes += _add_limits(table, estimates, together, level, adjust)
@@ -250,7 +251,13 @@ def _limit(estimates: LinearEstimates, limit: Vector) -> Vector:
     return scale.ratios(limit) if estimates.ratios else scale.limits(limit)
 
 
-def _opening_notes(estimates: LinearEstimates) -> list[str]:
+def opening_notes(estimates: LinearEstimates, judged: Sequence[str]) -> list[str]:
+    """Return what was averaged over, and on which scale the estimates are.
+
+    Parameters
+    ----------
+    judged : notes on where errors come from, which stand between the two
+    """
     notes: list[str] = []
     scale = estimates.scale
     if scale is not None and estimates.response and not estimates.on_data_scale:
@@ -258,12 +265,15 @@ def _opening_notes(estimates: LinearEstimates) -> list[str]:
     if estimates.averaged:
         names = ", ".join(estimates.averaged)
         notes.append(f"Results are averaged over the levels of: {names}")
-    notes.append(f"Degrees-of-freedom method: {estimates.approximation.title.lower()}")
-    if estimates.approximation.note:
-        notes.append(estimates.approximation.note)
+    notes += judged
     if scale is not None and not estimates.response:
         notes.append(f"Results are given on the {scale.name} (not the response) scale.")
     return notes
+
+
+def _notes_on_df(estimates: LinearEstimates) -> list[str]:
+    title, note = estimates.approximation.title.lower(), estimates.approximation.note
+    return [f"Degrees-of-freedom method: {title}", *([note] if note else [])]
 
 
 def with_level(estimates: LinearEstimates, level: float) -> LinearEstimates:
