@@ -28,7 +28,7 @@ def test_longer_examples_run():
     import mixform as mf
 
     longer = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1:]
-    assert len(longer) == 4
+    assert len(longer) == 5
     names = {"mf": mf}
     for text in longer:
         exec(compile(text, "README.md", "exec"), names)

@@ -29,6 +29,7 @@ INSTEAD = {
     **dict.fromkeys(("ranef_without", "residuals", "equations", "pca"), _ESTIMATE),
     **dict.fromkeys(("random_parameters", "residual_parameters"), _ESTIMATE),
     **dict.fromkeys(("residual_covariance", "tidy", "augment", "model"), _ESTIMATE),
+    **dict.fromkeys(("rss", "overall_test", "matrices", "mean_squares"), _ESTIMATE),
     "plot": _PLOT,
 }
 
@@ -50,6 +51,8 @@ def refuse_attribute(name: str, known: list[str]) -> NoReturn:
     """
     if name in INSTEAD:
         by_reml = f'fit(method="REML") has it: m.reml.{name}.'
+        if name == "mean_squares":
+            by_reml = 'fit(method="ANOVA") has them.'
         raise PosteriorAttributeError(
             f"A posterior has no {name}.", hint=" ".join([*INSTEAD[name], by_reml])
         )
