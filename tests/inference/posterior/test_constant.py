@@ -165,8 +165,6 @@ def test_aliased_coefficients_are_missing_and_not_estimable():
     assert_series_equal(m.params, result.params, **TIGHT)
     assert np.isnan(m.bse["twice"])
     assert np.isnan(m.cov_params().loc["twice", "Days"])
-    with pytest.raises(
-        mf.InferenceError, match="not estimable: adding -2 to Days and 1 to twice"
-    ):
+    with pytest.raises(mf.InferenceError, match="not estimable: adding -2 to Days"):
         m.test({"twice": 1})
     assert "twice" in str(m)
