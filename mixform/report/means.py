@@ -82,7 +82,8 @@ class MeansTable(pd.DataFrame):
         if name == "null":
             return [f"{value:g}" for value in values]
         like = self["se"].tolist() if "se" in self else []
-        cells = format_column(values, 3, like=like)
+        least = min((se for se in like if se > 0.0), default=0.0)
+        cells = format_column(values, 3, like=like, least=least)
         if name in HEADERS:
             return cells
         return ["nonEst" if cell == "NaN" else cell for cell in cells]

@@ -30,7 +30,10 @@ def decimals_for(values: Sequence[float], digits: int) -> int | None:
 
 
 def format_column(
-    values: Sequence[float], digits: int = 4, like: Sequence[float] = ()
+    values: Sequence[float],
+    digits: int = 4,
+    like: Sequence[float] = (),
+    least: float = 0.0,
 ) -> list[str]:
     """Format numbers of one column alike; NaN stays ``NaN``.
 
@@ -39,13 +42,15 @@ def format_column(
     values : the column
     digits : significant digits of its smallest value
     like : other values whose precision it shares
+    least : size below which a value asks for no more decimals: a standard error
 
     Examples
     --------
     >>> format_column([612.1, 35.07], 4)
     ['612.10', '35.07']
     """
-    decimals = decimals_for([*values, *like], digits)
+    sized = [value for value in values if abs(value) >= least]
+    decimals = decimals_for([*sized, *like], digits)
     return [
         "NaN"
         if value != value

@@ -40,3 +40,10 @@ def test_large_df_are_not_printed_with_twenty_digits():
 )
 def test_p_values_and_their_codes(p, shown, code):
     assert (format_p(p), stars(p)) == (shown, code)
+
+
+def test_values_below_a_standard_error_ask_for_no_decimals():
+    assert format_column([-0.0000645, 0.2], 3, like=[0.0408], least=0.0408) == [
+        "-0.0001",
+        "0.2000",
+    ]
