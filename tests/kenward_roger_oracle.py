@@ -101,7 +101,8 @@ def residual_part(fit, name, nugget=False, nu=None):
     def V(psi):
         *strata, delta = np.split(psi, sizes[:-1])
         out = np.zeros((n, n), dtype=psi.dtype)
-        scale = np.exp(part.dispersion_values @ delta) / np.sqrt(weights)
+        W = part.origin + part.unit * part.dispersion_values
+        scale = np.exp(W @ delta) / np.sqrt(weights)
         for s, own in enumerate(strata):
             here = part.strata == s
             whole = points = at = np.empty(0)

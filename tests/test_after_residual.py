@@ -257,6 +257,34 @@ def test_newer_format_is_only_written_where_it_is_needed(tmp_path):
             assert json.loads(archive.read("header.json"))["format"] == number
 
 
+@pytest.mark.parametrize(("unit", "origin"), [(1e6, 1e7), (1e-3, 0.0), (1.0, 1e4)])
+def test_dispersion_does_not_depend_on_the_units_of_its_columns(unit, origin):
+    """A covariate such as a year, far from zero, gives the fit of a centred one."""
+    data = longitudinal()
+    near = mf.fit("y ~ arm", data, dispersion="~ x")
+    far = mf.fit("y ~ arm", data.assign(x=unit * data["x"] + origin), dispersion="~ x")
+    assert far.converged
+    assert far.criterion == pytest.approx(near.criterion, abs=1e-6)
+    expected, found = (m.residual_parameters().loc["log sd: x"] for m in (near, far))
+    np.testing.assert_allclose(unit * found, expected, rtol=1e-5)
+    np.testing.assert_allclose(far.ddf, near.ddf, rtol=1e-4)
+
+
+def test_sd_of_a_dispersion_far_from_zero_is_at_its_mean():
+    data = longitudinal().assign(year=lambda d: 2010.0 + d["x"])
+    m = mf.fit("y ~ arm", data, dispersion="~ year")
+    near = mf.fit("y ~ arm", data, dispersion="~ x").residual_parameters()["estimate"]
+    at_mean = near["sd"] * np.exp(near["log sd: x"] * data["x"].mean())
+    assert m.sigma == pytest.approx(at_mean, rel=1e-6)
+    assert m.residual_parameters().loc["sd", "estimate"] == m.sigma
+    assert f"(sd at year {data['year'].mean():g})" in str(m.summary())
+    assert np.allclose(
+        m.simulate(2, seed=1),
+        mf.fit("y ~ arm", data, dispersion="~ x").simulate(2, seed=1),
+        atol=1e-5,
+    )
+
+
 def test_no_parameters_of_independent_residuals():
     m = mf.fit("y ~ x", longitudinal())
     with pytest.raises(MixformError, match="independent with equal variance"):

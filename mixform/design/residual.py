@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixform._typing import Codes, Mask, Matrix
+from mixform._typing import Codes, Mask, Matrix, Vector
 from mixform.design.model_matrix import Coded, code_part, variables_of
 from mixform.design.random import group_levels, joined_labels
 from mixform.errors import DesignError, FormulaError, suggest
@@ -86,7 +86,9 @@ class ResidualPart:
     labels : of the subjects
     strata : (n,) stratum of each row, each with parameters of its own
     stratum_labels : of the strata; one, empty, if there is one
-    dispersion : columns of the log standard deviation, without a constant
+    dispersion : columns of the log standard deviation, a constant among them or not
+    origin, unit : (d,) of the columns without the constant, which count as
+        (column - origin) / unit: so do years and days move in steps of one size
     pieces, stratum_pieces : for each column of the subject, or of the stratum, its
         label in each of them
     """
@@ -98,6 +100,8 @@ class ResidualPart:
     strata: Codes
     stratum_labels: pd.Index
     dispersion: Coded | None
+    origin: Vector
+    unit: Vector
     pieces: tuple[pd.Index, ...] = ()
     stratum_pieces: tuple[pd.Index, ...] = ()
 
@@ -116,11 +120,10 @@ class ResidualPart:
 
     @property
     def dispersion_values(self) -> Matrix:
-        """The dispersion columns, (n, d), none if the SD is constant."""
+        """The dispersion columns in their units, (n, d), none for a constant SD."""
         if self.dispersion is None:
             return np.empty((len(self.subjects), 0))
-        keep = [j for j, n in enumerate(self.dispersion.names) if n != "Intercept"]
-        return self.dispersion.values[:, keep]
+        return (_without_constant(self.dispersion) - self.origin) / self.unit
 
     @property
     def dispersion_names(self) -> tuple[str, ...]:
@@ -166,6 +169,8 @@ def build_residual(
     if term is not None and term.strata:
         strata, of_strata = group_levels([columns[c] for c in term.strata], term.strata)
         stratum_labels = joined_labels(of_strata)
+    dispersion = _dispersion(asked.dispersion, variables, n, contrasts)
+    origin, unit = _units(dispersion)
     return ResidualPart(
         term=term,
         coordinates={}
@@ -175,7 +180,9 @@ def build_residual(
         labels=labels,
         strata=strata,
         stratum_labels=stratum_labels,
-        dispersion=_dispersion(asked.dispersion, variables, n, contrasts),
+        dispersion=dispersion,
+        origin=origin,
+        unit=unit,
         pieces=of_subjects,
         stratum_pieces=of_strata,
     )
@@ -258,3 +265,23 @@ def _dispersion(
             hint="Leave one of them out.",
         )
     return coded
+
+
+def _without_constant(coded: Coded) -> Matrix:
+    keep = [j for j, name in enumerate(coded.names) if name != "Intercept"]
+    return coded.values[:, keep]
+
+
+def _units(coded: Coded | None) -> tuple[Vector, Vector]:
+    """Return origin and unit (d,) of dispersion columns.
+
+    The origin is zero, or the mean of data farther from zero than they are apart, such
+    as years; the unit is the largest distance from it. Both leave dummies as they are.
+    """
+    if coded is None:
+        return np.empty(0), np.empty(0)
+    W = _without_constant(coded)
+    largest, smallest = W.max(axis=0), W.min(axis=0)
+    away = np.maximum(smallest, -largest) > largest - smallest
+    origin = np.where(away, W.mean(axis=0), 0.0)
+    return origin, np.abs(W - origin).max(axis=0)

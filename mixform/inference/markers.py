@@ -44,7 +44,7 @@ class Markers:
 
         Raises
         ------
-        InferenceError : they are no numbers
+        InferenceError : they are no numbers, or infinite
         """
         values = self.columns(start, stop)
         if isinstance(values, pd.DataFrame):
@@ -57,6 +57,13 @@ class Markers:
         values = np.array(values[rows], dtype=np.float64, order="F")
         if self.missing is not None:
             values[values == self.missing] = np.nan
+        infinite = np.isinf(values).any(axis=0)
+        if infinite.any():
+            name = self.names[start + int(np.argmax(infinite))]
+            raise InferenceError(
+                f"The marker {str(name)!r} has infinite values.",
+                hint="Correct them, or write missing genotypes as NaN.",
+            )
         return cast("Matrix", values)
 
 

@@ -39,7 +39,7 @@ def residual_values(fit: Fit, rho: Vector, sigma: float) -> Vector:
     model, parts = rows.model, []
     for s in range(len(model.layout.grids)):
         parts += [sigma * model.deviations(rho, s), model.natural(rho, s)]
-    return np.concatenate([*parts, rho[model.delta]])
+    return np.concatenate([*parts, model.dispersion(rho)])
 
 
 def from_natural(fit: Fit, values: Sequence[float]) -> tuple[float, Vector]:
@@ -68,7 +68,7 @@ def from_natural(fit: Fit, values: Sequence[float]) -> tuple[float, Vector]:
         c = model.x[s].stop - model.x[s].start
         rho[model.x[s]] = _internal(model, s, given[end : end + c])
         start = end + c
-    rho[model.delta] = given[start:]
+    rho[model.delta] = given[start:] * model.dispersion_unit
     return float(given[0]), rho
 
 
@@ -102,10 +102,12 @@ class Reading:
     stretch: Callable[[float], float]
 
 
-def itself() -> Reading:
-    """Return the reading of an entry that is the parameter."""
+def in_units(unit: float = 1.0) -> Reading:
+    """Return the reading of an entry that is the parameter times a unit."""
     return Reading(
-        value=lambda kappa: kappa, kappa=lambda v: v, stretch=lambda kappa: 1.0
+        value=lambda kappa: kappa / unit,
+        kappa=lambda v: v * unit,
+        stretch=lambda kappa: 1.0 / unit,
     )
 
 
@@ -185,4 +187,4 @@ def _readings(fit: Fit) -> list[Reading]:
         out += [
             of_family(model, fit.rho, s, j) if own else as_arctanh() for j in range(c)
         ]
-    return out + [itself()] * len(model.dispersion_names)
+    return out + [in_units()] * len(model.dispersion_names)

@@ -41,9 +41,10 @@ def residual_parameters(fit: Fit) -> pd.DataFrame:
     -------
     frame : ``estimate, se`` by name: ``sd`` or ``sd(visit)``, names of the
         correlation parameters, ``log sd: column``; in strata ``stratum:name``. An SD
-        with dispersion is that where its columns are zero. se is NaN where the
-        observed information gives none, at the edge of a parameter's range, and where
-        it is held
+        with dispersion is that where its columns are zero, or at the mean of those
+        that are farther from zero than their values are apart, such as years. se is
+        NaN where the observed information gives none, at the edge of a parameter's
+        range, and where it is held
 
     Raises
     ------
@@ -102,12 +103,9 @@ def natural_parameters(fit: Fit) -> tuple[list[str], Vector, Matrix]:
             row = np.zeros(r + 1)
             row[model.x[s]] = slope
             rows.append(row)
-    for name, place in zip(
-        model.dispersion_names, range(model.delta.start, model.delta.stop), strict=True
-    ):
-        names.append(f"log sd: {name}")
-        values.append(float(rho[place]))
-        rows.append(np.eye(r + 1)[place])
+    names += [f"log sd: {name}" for name in model.dispersion_names]
+    values += model.dispersion(rho).tolist()
+    rows += list(np.eye(r + 1)[model.delta] / model.dispersion_unit[:, None])
     return names, np.array(values), np.array(rows)
 
 

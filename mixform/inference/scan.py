@@ -154,11 +154,11 @@ def _places(fit: Fit, table: Markers, by: str | None) -> Codes:
         block = design.blocks[chosen_blocks(fit, by)[0]]
         wanted, index = block.levels[block.codes], level_labels(index)
     if index.has_duplicates:
-        twice = index[index.duplicated()][0]
+        twice = str(index[index.duplicated()][0])
         raise InferenceError(f"{twice!r} has more than one row of genotypes.")
     places = index.get_indexer(wanted)
     if np.any(places < 0):
-        name = wanted[int(np.argmin(places))]
+        name = str(wanted[int(np.argmin(places))])
         raise InferenceError(
             f"{name!r} has no genotypes.",
             hint="The labels of markers must be those of the data"

@@ -10,7 +10,7 @@ generalized inverse of the coefficient matrix.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +25,8 @@ from mixform.errors import DesignError, InferenceError, suggest
 SOLVERS = ("direct", "cg")
 #: Entries of X up to which its null space is found from X itself, not from X'X.
 DENSE = 10_000_000
+#: Asymmetry, relative to the largest entry, that counts as rounding.
+SYMMETRIC = 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,10 +47,10 @@ class Solution:
 
     beta: Vector
     u: Vector
-    C_inverse: Matrix | None
+    C_inverse: Matrix | None = field(repr=False)
     pev: Vector | None
     residual: float
-    X: Any
+    X: Any = field(repr=False)
     names: tuple[str, ...]
 
     @property
@@ -94,7 +96,7 @@ class MixedModelEquations:
 
     Raises
     ------
-    DesignError : shapes that do not fit; a singular G or R
+    DesignError : shapes that do not fit; missing values; G or R asymmetric or singular
 
     Examples
     --------
@@ -127,13 +129,17 @@ class MixedModelEquations:
         for name, matrix in (("X", self.X), ("Z", self.Z)):
             if matrix.shape[0] != n:
                 raise DesignError(f"{name} has {matrix.shape[0]} rows, y has {n}.")
+            _require_finite(matrix.data, name)
+        _require_finite(self.y, "y")
         if (G is None) == (Ginv is None):
             raise DesignError("Give G or Ginv, one of the two.")
         if R is not None and Rinv is not None:
             raise DesignError("Give R or Rinv, not both.")
         q = self.Z.shape[1]
-        self.Ginv = _precision(G, Ginv, q, "G")
-        self.Rinv = eye_array(n) if R is Rinv else _precision(R, Rinv, n, "R")
+        self.Ginv = _precision(G, Ginv, q, "G" if Ginv is None else "Ginv")
+        self.Rinv = eye_array(n)
+        if R is not None or Rinv is not None:
+            self.Rinv = _precision(R, Rinv, n, "R" if Rinv is None else "Rinv")
         W = block_array([[self.X, self.Z]], format="csr")
         p = self.X.shape[1]
         C = cast("Any", (W.T @ self.Rinv @ W).tocsr())
@@ -227,6 +233,14 @@ def _sparse(matrix: Any, name: str) -> Any:
     return csr_array(values)
 
 
+def _require_finite(values: Any, name: str) -> None:
+    if not np.all(np.isfinite(values)):
+        raise DesignError(
+            f"{name} has missing or infinite values.",
+            hint="Leave such rows out of all matrices.",
+        )
+
+
 def _dense(matrix: Any) -> Matrix:
     return np.asarray(matrix.todense(), dtype=np.float64)
 
@@ -240,9 +254,17 @@ def _precision(given: object, inverse: object, n: int, name: str) -> Any:
             value = diags_array(np.broadcast_to(value, n).astype(np.float64))
     if value.shape != (n, n):
         raise DesignError(f"{name} has shape {value.shape}, not {(n, n)}.")
+    value = csr_array(cast("Any", value))
+    _require_finite(value.data, name)
+    apart = abs(value - value.T).max() if value.nnz else 0.0
+    if apart > 0.0 and apart > SYMMETRIC * abs(value).max():
+        raise DesignError(
+            f"{name} is not symmetric: two of its entries differ by {apart:.4g}.",
+            hint="Check how it was computed.",
+        )
     if inverse is not None:
-        return csr_array(cast("Any", value))
-    values = _dense(csr_array(cast("Any", value)))
+        return value
+    values = _dense(value)
     try:
         return csr_array(cho_solve(cho_factor(values), np.eye(n)))
     except LinAlgError:

@@ -49,6 +49,9 @@ class Covariance:
     loading: Matrix
     zero: str = ""
 
+    def __repr__(self) -> str:
+        return f"<{self.description}>"
+
     @property
     def description(self) -> str:
         """What it is, and its rank where it is singular."""

@@ -86,6 +86,9 @@ class Precision:
     precision: csc_array
     _lu: Any
 
+    def __repr__(self) -> str:
+        return f"<{self.description}>"
+
     @property
     def description(self) -> str:
         return f"precision of {len(self.labels)} members"

@@ -14,7 +14,7 @@ Only A22 is ever dense: products with A are passes over the pedigree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
@@ -63,7 +63,10 @@ class SingleStep:
     A22: Matrix
     H22: Matrix
     H22_inverse: Matrix
-    _factors: tuple[Matrix, Matrix] = field(repr=False)
+    _factors: tuple[Matrix, Matrix]
+
+    def __repr__(self) -> str:
+        return f"<{self.description}>"
 
     @property
     def labels(self) -> pd.Index:

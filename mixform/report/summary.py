@@ -220,7 +220,9 @@ def _residual(fit: Fit) -> list[Section]:
 def _dispersion(fit: Fit) -> str:
     part = fit.design.residual
     assert part is not None, "there is a structure"
-    return " + ".join(part.dispersion_names)
+    origins = zip(part.dispersion_names, part.origin.tolist(), strict=True)
+    away = ", ".join(f"{name} {origin:g}" for name, origin in origins if origin)
+    return " + ".join(part.dispersion_names) + (f" (sd at {away})" if away else "")
 
 
 def sizes_line(fit: Fit) -> str:

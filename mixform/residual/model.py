@@ -2,9 +2,10 @@
 
 Var(e) = sigma^2 R, R block-diagonal by subject. The block of a subject is D C D: C the
 correlations of the structure, D = diag(exp(eta + w'delta)) relative standard
-deviations, eta by stratum and position, delta of the dispersion columns w. The first
-eta is zero, because sigma stands for it. With C = L L', the rows of a subject are
-whitened as L^-1 D^-1, which makes an ordinary model of the equations.
+deviations, eta by stratum and position, delta of the dispersion columns w (in units of
+their own, see `ResidualPart`). The first eta is zero, because sigma stands for it. With
+C = L L', the rows of a subject are whitened as L^-1 D^-1, which makes an ordinary model
+of the equations.
 
 Parameters are unconstrained: for each stratum its etas and the x of its correlations,
 then delta. Derivatives are given in whitened rows, E_a = (D L)^-1 dR_a (D L)^-T.
@@ -42,6 +43,7 @@ class ResidualModel:
     x : for each stratum the place of its correlation parameters
     delta : the place of the dispersion coefficients
     dispersion_names : of the dispersion columns
+    dispersion_unit : (d,) of the columns; delta / unit are their coefficients
     """
 
     structure: Structure
@@ -51,6 +53,7 @@ class ResidualModel:
     x: tuple[slice, ...]
     delta: slice
     dispersion_names: tuple[str, ...]
+    dispersion_unit: Vector
 
     @property
     def n_parameters(self) -> int:
@@ -102,6 +105,10 @@ class ResidualModel:
         """Return the natural correlation parameters of stratum s."""
         return self.structure.family.natural(rho[self.x[s]], self.layout.grids[s].size)
 
+    def dispersion(self, rho: Vector) -> Vector:
+        """Return the dispersion coefficients (d,) of the columns of the data."""
+        return rho[self.delta] / self.dispersion_unit
+
     def deviations(self, rho: Vector, s: int) -> Vector:
         """Return the relative SDs of stratum s, one for each log SD."""
         return np.exp(np.append(rho, 0.0)[self.eta[s]])
@@ -142,6 +149,7 @@ def build_residual_model(part: ResidualPart) -> ResidualModel:
         x=tuple(x),
         delta=slice(end, end + len(names)),
         dispersion_names=names,
+        dispersion_unit=part.unit,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from mixform._typing import AnyArray
+from mixform._typing import AnyArray, Vector
 from mixform._version import __version__
 from mixform.call import Call, design_of, make_call, table_of
 from mixform.design import Design, same_residuals
@@ -23,7 +23,7 @@ from mixform.estimate.anova import estimate_anova
 from mixform.estimate.certificate import Certificate
 from mixform.estimate.criterion import evaluate
 from mixform.estimate.known import Ratio, ratio, read_variances
-from mixform.estimate.problem import build_problem
+from mixform.estimate.problem import Problem, build_problem
 from mixform.estimate.reml import record, scaled_start
 from mixform.mme import few_threads
 from mixform.storage.archive import Arrays, read_archive, write_archive
@@ -78,7 +78,7 @@ def save(fit: Fit, call: Call | None, path: str | Path) -> None:
         "estimates": {
             "criterion": None if np.isnan(fit.criterion) else fit.criterion,
             "theta": fit.theta.tolist(),
-            "rho": fit.rho.tolist(),
+            "rho": _in_units_of_columns(fit.evaluation.problem, fit.rho, -1).tolist(),
             "sigma": fit.sigma,
             "beta": fit.beta.tolist(),
             "names": [fit.design.fixed.names[j] for j in fit.design.fixed.kept],
@@ -134,6 +134,7 @@ def _fit_at(design: Design, call: Call, header: Mapping[str, Any]) -> Fit:
     )
     estimates = header["estimates"]
     rho = np.array(estimates.get("rho", []), dtype=np.float64)
+    rho = _in_units_of_columns(problem, rho, 1)
     theta = scaled_start(problem, estimates["theta"], rho)
     ended = header["convergence"]
     lowest = ended["smallest_eigenvalue"]
@@ -146,6 +147,15 @@ def _fit_at(design: Design, call: Call, header: Mapping[str, Any]) -> Fit:
         here = evaluate(problem, theta)
     found = (theta, here, certificate, ended["n_evaluations"])
     return record(design, call.method, found, control)
+
+
+def _in_units_of_columns(problem: Problem, rho: Vector, power: int) -> Vector:
+    """Return rho with coefficients of dispersion columns, times their units^power."""
+    if problem.rows is None:
+        return rho
+    model, out = problem.rows.model, rho.copy()
+    out[model.delta] *= model.dispersion_unit**power
+    return out
 
 
 def _kept_frame(fit: Fit, call: Call, table: Table) -> pd.DataFrame:

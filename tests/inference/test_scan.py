@@ -260,3 +260,18 @@ def test_what_a_scan_refuses():
         mf.scan(m, pd.concat([markers, markers.iloc[:1]]), by="animal")
     with pytest.raises(InferenceError, match="not numeric"):
         mf.scan(m, markers.to_numpy().astype(str), by="animal", ids=markers.index)
+
+
+def test_infinite_genotypes_are_refused_by_name():
+    data = pd.DataFrame({"y": [1.0, 3.0, 2.0, 5.0, 4.0]})
+    m = mf.fit("y ~ 1", data)
+    markers = pd.DataFrame({"a": [0.0, 1.0, 2.0, 1.0, 0.0], "b": [0, np.inf, 1, 2, 0]})
+    with pytest.raises(InferenceError, match="marker 'b' has infinite values"):
+        mf.scan(m, markers)
+
+
+def test_a_row_without_genotypes_is_named_plainly():
+    data = pd.DataFrame({"y": [1.0, 3.0, 2.0, 5.0, 4.0]})
+    m = mf.fit("y ~ 1", data)
+    with pytest.raises(InferenceError, match=r"^'4' has no genotypes"):
+        mf.scan(m, pd.DataFrame({"a": [0.0, 1.0, 2.0, 1.0]}))

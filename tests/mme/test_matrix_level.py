@@ -67,3 +67,32 @@ def test_what_is_refused():
         mf.MixedModelEquations(y, X, Z[:5], G=G)
     with pytest.raises(DesignError, match="Unknown solver 'qr'"):
         mf.MixedModelEquations(y, X, Z, G=G, R=R).solve("qr")
+
+
+@pytest.mark.parametrize("name", ["G", "Ginv", "R", "Rinv"])
+def test_asymmetric_matrices_are_refused(name):
+    """Half of one would be read, and the other half left out without a word."""
+    y, X, Z, G, R = matrices()
+    given = {"G": G, "R": np.diag(R)}
+    if name.endswith("inv"):
+        given = {f"{key}inv": np.linalg.inv(value) for key, value in given.items()}
+    given[name] = given[name].copy()
+    given[name][0, 1] += 0.1
+    with pytest.raises(DesignError, match=rf"^{name} is not symmetric: .* by 0\.1\."):
+        mf.MixedModelEquations(y, X, Z, **given)
+
+
+@pytest.mark.parametrize("name", ["y", "X", "Z", "G", "R"])
+def test_missing_values_are_refused_by_name(name):
+    given = dict(zip("yXZGR", matrices(), strict=True))
+    given[name] = given[name].copy()
+    given[name].flat[0] = np.nan
+    with pytest.raises(DesignError, match=f"^{name} has missing or infinite values"):
+        mf.MixedModelEquations(**given)
+
+
+def test_a_solution_prints_without_its_large_matrices():
+    y, X, Z, G, R = matrices()
+    shown = repr(mf.MixedModelEquations(y, X, Z, G=G, R=R).solve())
+    assert "beta=" in shown
+    assert "C_inverse" not in shown

@@ -159,3 +159,14 @@ def test_what_is_refused():
         mf.single_step(PEDIGREE, G, blend=1.5)
     with pytest.raises(DesignError, match="cannot be aligned"):
         mf.single_step(PEDIGREE, 0.0 * G.K + 1.0, blend=0.0)
+
+
+def test_relations_print_on_one_line():
+    relations = [
+        mf.single_step(PEDIGREE, G),
+        mf.precision([[2.0, 0.0], [0.0, 4.0]], ["a", "b"]),
+        mf.loading([[2.0], [2.0]], ["a", "b"]),
+    ]
+    for relation in relations:
+        assert repr(relation) == f"<{relation.description}>"
+        assert "array" not in repr(relation)

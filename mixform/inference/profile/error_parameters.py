@@ -11,8 +11,8 @@ from mixform.estimate import Fit
 from mixform.estimate.criterion import require_rows
 from mixform.inference.natural_parameters import (
     as_arctanh,
+    in_units,
     is_separable,
-    itself,
     of_family,
 )
 from mixform.inference.profile.coordinates import (
@@ -110,7 +110,8 @@ class ErrorProfiles:
                 sigma=float(np.sqrt(fit.evaluation.sigma2)),
             )
         if parameter.kind == "dispersion":
-            return EntryCoordinates(chart=chart, i=i, reading=itself())
+            unit = float(model.dispersion_unit[k - model.delta.start])
+            return EntryCoordinates(chart=chart, i=i, reading=in_units(unit))
         s = parameter.s
         if not is_separable(model, fit.rho, s):
             return EntryCoordinates(chart=self._natural(s), i=i, reading=as_arctanh())
