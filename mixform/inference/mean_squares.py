@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,9 @@ from mixform._typing import Matrix, Vector
 from mixform.design import RandomBlock
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
-from mixform.estimate.anova import reduction
+from mixform.estimate.anova import basis_after, columns_of, rest_after, span
 from mixform.estimate.mean_squares import SUMS, MeanSquares
+from mixform.estimate.responses import checked_response
 from mixform.inference.hypotheses import contains
 from mixform.inference.variance_components import block_labels
 
@@ -87,7 +89,7 @@ def mean_squares(fit: Fit) -> MeanSquaresReport:
             hint='Fit the model with method="ANOVA".',
         )
     found = fit.anova
-    fixed = _fixed_sources(fit, found)
+    fixed = _fixed_sources(fit, found.sums)
     names = (*block_labels(fit), "Residual")
     rows: list[tuple[float, ...]] = []
     expected: list[str] = []
@@ -128,64 +130,66 @@ def mean_squares(fit: Fit) -> MeanSquaresReport:
     )
 
 
-def _fixed_sources(fit: Fit, found: MeanSquares) -> list[FixedSource]:
-    fixed, where, blocks = fit.design.fixed, found.where, fit.design.blocks
+def _fixed_sources(fit: Fit, sums: str) -> list[FixedSource]:
+    fixed, blocks = fit.design.fixed, fit.design.blocks
+    columns = columns_of(fit.design)
+    X = fixed.Q @ fixed.R
+    X = X / np.sqrt(np.einsum("ij,ij->j", X, X))
+    response = checked_response(fit.design)
+    y = columns.Q @ response.projection[:, 0]
+    y += response.y_scale[0] * response.rest[:, 0]
     place = {column: i for i, column in enumerate(fixed.kept)}
-    own = [[place[c] for c in term.columns if c in place] for term in fixed.coded.terms]
     terms = fixed.coded.terms
+    own = [[place[c] for c in term.columns if c in place] for term in terms]
+    left: dict[frozenset[int], Matrix] = {}
     out: list[FixedSource] = []
     for t, term in enumerate(terms):
         if not (term.factors or term.covariates) or not own[t]:
             continue
-        if found.sums == "type1":
-            others, random = range(t), []
-        else:
+        others, random = list(range(t)), frozenset[int]()
+        if sums != "type1":
             others = [
                 s for s, u in enumerate(terms) if s != t and not contains(u, term)
             ]
-            columns = fixed.coded.values[:, list(term.columns)]
-            random = [
-                Z
-                for Z, block in zip(where.Z, blocks, strict=True)
-                if not _constant_within(block, columns)
-            ]
-        parts = [where.X[:, own[s]] for s in others if own[s]]
-        U = reduction([*parts, *random], where.X[:, own[t]])
+            values = fixed.coded.values[:, list(term.columns)]
+            random = frozenset(
+                j for j, block in enumerate(blocks) if not _constant(block, values)
+            )
+        if random not in left:
+            left[random] = rest_after(columns, span(columns, random, fixed=False), X)
+        rest = left[random]
+        U = basis_after([rest[:, own[s]] for s in others], rest[:, own[t]])
         num_df = U.shape[1]
         if num_df == 0:
             continue
-        traces = [*(_squares(U, Z) for Z in where.Z), num_df]
+        traces = [*(_squares(U, Z) for Z in columns.Z), num_df]
         out.append(
             FixedSource(
                 name=term.name,
                 num_df=num_df,
-                mean_sq=float(np.sum((U.T @ where.y) ** 2)) / num_df,
+                mean_sq=float(np.sum((U.T @ y) ** 2)) / num_df,
                 expectation=_clean(traces, num_df),
                 quadratic=tuple(
                     other.name
                     for s, other in enumerate(terms)
-                    if own[s] and _squares(U, _unit(where.X[:, own[s]])) > ROUNDING
+                    if own[s] and _squares(U, X[:, own[s]]) > ROUNDING
                 ),
             )
         )
     return out
 
 
-def _constant_within(block: RandomBlock, columns: Matrix) -> bool:
+def _constant(block: RandomBlock, values: Matrix) -> bool:
     """Whether columns (n, c) do not vary within the levels of a random intercept."""
     if np.any(block.design != 1.0):
         return False
     order = np.argsort(block.codes, kind="stable")
     same = np.diff(block.codes[order]) == 0
-    return not np.any(np.diff(columns[order], axis=0)[same])
+    return not np.any(np.diff(values[order], axis=0)[same])
 
 
-def _squares(U: Matrix, columns: Matrix) -> float:
-    return float(np.sum((U.T @ columns) ** 2))
-
-
-def _unit(columns: Matrix) -> Matrix:
-    return columns / np.sqrt(np.einsum("ij,ij->j", columns, columns))
+def _squares(U: Matrix, columns: Any) -> float:
+    return float(np.sum(np.square(columns.T @ U)))
 
 
 def _clean(traces: Sequence[float], num_df: int) -> Vector:
