@@ -27,7 +27,9 @@ class MeanSquares:
     num_df, mean_sq : (r + 1,)
     expectation : (r + 1, r + 1) coefficients of the components in each mean square
     components : (r + 1,) estimated variances, negative ones as they are
-    V : (r + 1, r + 1) their sampling covariance
+    V : (r + 1, r + 1) their sampling covariance at the estimates; not a covariance
+        matrix where negative ones make that of the data indefinite
+    V_tests : the same with zero for negative estimates, as effects and tests have it
     """
 
     sums: str
@@ -36,6 +38,7 @@ class MeanSquares:
     expectation: Matrix
     components: Vector
     V: Matrix
+    V_tests: Matrix
 
     @property
     def negative(self) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ class FixedSource:
     Attributes
     ----------
     name : of the term
-    num_df, mean_sq : its degrees of freedom and mean square
+    num_df, mean_sq : its degrees of freedom, which may be none, and mean square
     expectation : (r + 1,) coefficients of the variances in its expectation
     quadratic : names of the fixed terms that are in it
     """
@@ -89,7 +89,8 @@ def mean_squares(fit: Fit) -> MeanSquaresReport:
             hint='Fit the model with method="ANOVA".',
         )
     found = fit.anova
-    fixed = _fixed_sources(fit, found.sums)
+    every = _fixed_sources(fit, found.sums)
+    fixed = [one for one in every if one.num_df]
     names = (*block_labels(fit), "Residual")
     rows: list[tuple[float, ...]] = []
     expected: list[str] = []
@@ -112,22 +113,29 @@ def mean_squares(fit: Fit) -> MeanSquaresReport:
     sources = [*(one.name for one in fixed), *names]
     table = pd.DataFrame(rows, index=sources, columns=COLUMNS)
     coefficients = np.vstack([*(one.expectation for one in fixed), found.expectation])
-    untested = [
-        str(name)
-        for name, error, value in zip(sources, errors, table["f_value"], strict=True)
-        if error and np.isnan(value)
-    ]
     return MeanSquaresReport(
         table=table.astype({"num_df": int}),
         expectations=pd.DataFrame(coefficients, index=sources, columns=list(names)),
         expected=tuple(expected),
         errors=tuple(errors),
         heading=f"Analysis of variance by {SUMS[found.sums]}",
-        notes=tuple(
-            f"{name} is not tested: its error term is not positive."
-            for name in untested
-        ),
+        notes=tuple(_notes(every, table, errors)),
     )
+
+
+def _notes(
+    fixed: Sequence[FixedSource], table: pd.DataFrame, errors: Sequence[str]
+) -> list[str]:
+    """Say what is not in the table."""
+    notes = [
+        f"{one.name} has no degrees of freedom after the random terms."
+        for one in fixed
+        if not one.num_df
+    ]
+    for name, error, value in zip(table.index, errors, table["f_value"], strict=True):
+        if error and np.isnan(value):
+            notes.append(f"{name} is not tested: its error term is not positive.")
+    return notes
 
 
 def _fixed_sources(fit: Fit, sums: str) -> list[FixedSource]:
@@ -153,39 +161,45 @@ def _fixed_sources(fit: Fit, sums: str) -> list[FixedSource]:
             ]
             values = fixed.coded.values[:, list(term.columns)]
             random = frozenset(
-                j for j, block in enumerate(blocks) if not _constant(block, values)
+                j for j, block in enumerate(blocks) if not _spans(block, values)
             )
         if random not in left:
             left[random] = rest_after(columns, span(columns, random, fixed=False), X)
         rest = left[random]
         U = basis_after([rest[:, own[s]] for s in others], rest[:, own[t]])
         num_df = U.shape[1]
-        if num_df == 0:
-            continue
         traces = [*(_squares(U, Z) for Z in columns.Z), num_df]
         out.append(
             FixedSource(
                 name=term.name,
                 num_df=num_df,
-                mean_sq=float(np.sum((U.T @ y) ** 2)) / num_df,
+                mean_sq=float(np.sum((U.T @ y) ** 2)) / max(num_df, 1),
                 expectation=_clean(traces, num_df),
                 quadratic=tuple(
                     other.name
                     for s, other in enumerate(terms)
-                    if own[s] and _squares(U, X[:, own[s]]) > ROUNDING
+                    if own[s]
+                    and (contains(other, term) or _squares(U, X[:, own[s]]) > ROUNDING)
                 ),
             )
         )
     return out
 
 
-def _constant(block: RandomBlock, values: Matrix) -> bool:
-    """Whether columns (n, c) do not vary within the levels of a random intercept."""
-    if np.any(block.design != 1.0):
+def _spans(block: RandomBlock, values: Matrix) -> bool:
+    """Whether columns (n, c) are multiples of a term's covariate within its levels.
+
+    For a random intercept: whether they do not vary within levels.
+    """
+    covariate = block.design[:, 0]
+    used = covariate != 0.0
+    if np.any(values[~used]):
         return False
-    order = np.argsort(block.codes, kind="stable")
-    same = np.diff(block.codes[order]) == 0
-    return not np.any(np.diff(values[order], axis=0)[same])
+    factor = values[used] / covariate[used, None]
+    order = np.argsort(block.codes[used], kind="stable")
+    same = np.diff(block.codes[used][order]) == 0
+    change = np.abs(np.diff(factor[order], axis=0)[same])
+    return not np.any(change > ROUNDING * np.abs(factor).max(initial=0.0))
 
 
 def _squares(U: Matrix, columns: Any) -> float:
@@ -194,7 +208,7 @@ def _squares(U: Matrix, columns: Any) -> float:
 
 def _clean(traces: Sequence[float], num_df: int) -> Vector:
     """Return coefficients without what rounding left of a zero."""
-    out = np.array(traces, dtype=np.float64) / num_df
+    out = np.array(traces, dtype=np.float64) / max(num_df, 1)
     out[np.abs(out) < ROUNDING * out.max()] = 0.0
     return out
 
@@ -242,5 +256,8 @@ def _combination(c: Vector, names: Sequence[str]) -> str:
 
 
 def _times(value: float) -> str:
-    shown = f"{value:.5g}"
-    return "" if shown == "1" else f"{shown} "
+    """Return a factor to four digits; none where it is exactly one."""
+    if abs(value - 1.0) < ROUNDING:
+        return ""
+    shown = f"{value:.4g}"
+    return f"{shown if 'e' not in shown else f'{value:.0f}'} "

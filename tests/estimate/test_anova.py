@@ -434,14 +434,15 @@ def test_result_is_kept_and_repeated(tmp_path):
         ("A criterion", lambda m: m.llf),
         ("A profile", lambda m: m.conf_int(method="profile")),
         ("A test of a variance", lambda m: m.ranova()),
-        ("A refit", lambda m: m.bootstrap(5)),
+        ("The bootstrap", lambda m: m.bootstrap(5)),
+        ("The bootstrap", lambda m: m.conf_int(method="bootstrap")),
         ("A likelihood-ratio test", lambda m: mf.compare(m, m)),
         ("Influence", lambda m: m.influence()),
     ],
 )
 def test_what_needs_a_likelihood_is_refused(what, call):
     m = mf.fit("y ~ x + (1 | a)", unbalanced(), method="ANOVA")
-    with pytest.raises(mf.InferenceError, match=f"^{what} is about a likelihood"):
+    with pytest.raises(mf.InferenceError, match=f"^{what} needs a likelihood"):
         call(m)
 
 
@@ -475,18 +476,28 @@ def test_kenward_roger_is_refused():
             "residual structure|twice|position",
         ),
         ("y ~ x + (1 | a)", {"dispersion": "~ x"}, "residual structure"),
-        ("y ~ x + (1 | a)", {"varcomp": {"a": 1.0}}, "cannot hold variances"),
+        ("y ~ x + (1 | a)", {"varcomp": {"a": 1.0}}, "varcomp= has no use"),
+        ("y ~ x + (1 | a)", {"start": [1.0]}, "start= has no use"),
+        ("y ~ x + (1 | a)", {"control": {"sums": ["type1"]}}, r"sums is \['type1'\]"),
+        ("y ~ x + (1 | a)", {"control": {"tolerance": 1.0}}, "Unknown control option"),
+        ("y ~ x + (1 | a)", {"control": {"backend": "cg"}}, "backend is 'cg'"),
+        ("y ~ x + (1 | a)", {"control": mf.Control()}, "is a Control, not a mapping"),
+        (
+            "y ~ x + (1 | a)",
+            {"control": 5, "method": "REML"},
+            "is a int, not a mapping",
+        ),
         (
             "y ~ a + (1 | a)",
             {},
             "no degrees of freedom of its own after the fixed part",
         ),
-        ("y ~ x + (1 | a)", {"control": {"sums": "type4"}}, "unknown sums of squares"),
+        ("y ~ x + (1 | a)", {"control": {"sums": "type4"}}, "sums is 'type4'"),
     ],
 )
 def test_refusals(formula, options, message):
     with pytest.raises(mf.DesignError, match=message):
-        mf.fit(formula, unbalanced(), method="ANOVA", **options)
+        mf.fit(formula, unbalanced(), **{"method": "ANOVA"} | options)
 
 
 def test_type1_says_that_terms_are_in_the_wrong_order():

@@ -22,6 +22,7 @@ from mixform.design import Design, RandomBlock
 from mixform.design.random import block_labels
 from mixform.errors import DesignError
 from mixform.estimate.anova.columns import Columns, columns_of
+from mixform.estimate.anova.options import Sums
 from mixform.estimate.anova.pieces import rank, rest_after, span
 from mixform.estimate.anova.quadratics import (
     Quadratic,
@@ -44,7 +45,7 @@ from mixform.mme import few_threads
 ROUNDING = 1e-11
 
 
-def estimate_anova(design: Design, control: Control) -> Fit:
+def estimate_anova(design: Design, options: Sums | None = None) -> Fit:
     """Estimate the variances by analysis of variance, the effects given them.
 
     Where an estimate is negative the effects and their covariance take zero.
@@ -54,8 +55,9 @@ def estimate_anova(design: Design, control: Control) -> Fit:
     DesignError : a term with several coefficients, a structure or a relationship; a
         residual structure; a term without degrees of freedom of its own
     """
+    options = options or Sums()
     require_components(design)
-    found = mean_squares(design, control.sums)
+    found = mean_squares(design, options.sums)
     sigma2 = float(found.components[-1])
     given = Given(
         names=("residual",),
@@ -63,8 +65,8 @@ def estimate_anova(design: Design, control: Control) -> Fit:
         ratio=(None,) * len(design.blocks),
         sigma2=sigma2,
     )
-    backend = control.backend
-    problem = build_problem(design, reml=True, backend=backend, given=given)
+    control = Control(backend=options.backend)
+    problem = build_problem(design, reml=True, backend=control.backend, given=given)
     ratios = np.sqrt(np.maximum(found.components[:-1], 0.0) / sigma2)
     theta = scaled_start(problem, ratios)
     with few_threads(problem.equations):
@@ -146,14 +148,18 @@ def mean_squares(design: Design, sums: str) -> MeanSquares:
     mean_sq = np.array([*(sum_of_squares(columns, f, y) for f in forms), rss]) / num_df
     components = np.linalg.solve(expectation, mean_sq)
     inverse = np.linalg.inv(expectation) / num_df
-    V_squares = _covariance_of_squares(columns, forms, components, residual_df)
+    V = _covariance(columns, forms, components, num_df)
+    V_tests = V
+    if np.any(components < 0.0):
+        V_tests = _covariance(columns, forms, np.maximum(components, 0.0), num_df)
     return MeanSquares(
         sums=sums,
         num_df=num_df,
         mean_sq=scale**2 * mean_sq,
         expectation=expectation,
         components=scale**2 * components,
-        V=scale**4 * inverse @ V_squares @ inverse.T,
+        V=scale**4 * inverse @ V @ inverse.T,
+        V_tests=scale**4 * inverse @ V_tests @ inverse.T,
     )
 
 
@@ -226,14 +232,14 @@ def _require_determined(design: Design, expectation: Matrix) -> None:
     )
 
 
-def _covariance_of_squares(
-    columns: Columns, forms: list[Quadratic], components: Vector, residual_df: int
+def _covariance(
+    columns: Columns, forms: list[Quadratic], components: Vector, num_df: Vector
 ) -> Matrix:
     """Return Cov(q_i, q_k) = 2 tr(A_i V A_k V), (r + 1, r + 1), residual last."""
     r, sigma2 = len(forms), float(components[-1])
     variances = dict(enumerate(components[:-1].tolist())) | {-1: sigma2}
     out = np.zeros((r + 1, r + 1))
-    out[r, r] = 2.0 * sigma2**2 * residual_df
+    out[r, r] = 2.0 * sigma2**2 * num_df[r]
     for i, one in enumerate(forms):
         for k, two in enumerate(forms[: i + 1]):
             out[i, k] = out[k, i] = 2.0 * trace(columns, one, two, variances)
