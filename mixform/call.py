@@ -38,7 +38,7 @@ from mixform.errors import (
     suggest,
 )
 from mixform.estimate import Control, Fit, estimate, resolve_control
-from mixform.estimate.anova import estimate_anova
+from mixform.estimate.anova import estimate_anova, resolve_sums
 from mixform.estimate.bayes.posterior import Posterior
 from mixform.estimate.bayes.sample import sample
 from mixform.estimate.known import read_variances
@@ -55,6 +55,22 @@ from mixform.residual import RESIDUALS
 
 METHODS = ("REML", "ML", "ANOVA", "BAYES")
 MISSING = ("drop", "raise")
+
+_NO_PRIOR = 'Priors are for method="Bayes".'
+_DRAWN = (
+    "Leave it out: variances are drawn, from points near those of REML. What is known "
+    "of them is a prior."
+)
+#: Arguments that a method has no use for, with what to do instead.
+UNUSED = {
+    "REML": {"prior": _NO_PRIOR},
+    "ANOVA": {
+        "prior": _NO_PRIOR,
+        "varcomp": 'Leave it out: mean squares hold no variance. Use method="REML".',
+        "start": "Leave it out: nothing is searched for.",
+    },
+    "BAYES": {"varcomp": _DRAWN, "start": _DRAWN},
+}
 
 #: Arguments that may hold one value for each row of the data.
 BY_ROW = ("weights", "offset", "subset")
@@ -97,7 +113,8 @@ class Call:
         formula : a formula in which ``.`` stands for the old one: ``". + x"``,
             ``". - (1 | g)"``, ``"log(.) ~ ."``
         changes : other arguments of `fit`; those not given stay as they are, except
-            ``start``, which belongs to one model
+            ``start``, which belongs to one model, and ``control``, where one of two
+            methods is ANOVA
 
         Raises
         ------
@@ -115,6 +132,9 @@ class Call:
         if "data" in changes:
             self._require_no_rows(changes)
         new = {"start": None, **changes}
+        method = str(changes.get("method", self.method)).upper()
+        if method != self.method and "ANOVA" in (method, self.method):
+            new = {"control": None, **new}
         if formula is not None:
             _require_formula(formula)
             new["formula"] = update_formula(self.formula, formula)
@@ -184,15 +204,11 @@ def run(call: Call, progress: bool | None = None) -> Fit:
             "A fit by REML or ML cannot be updated to a posterior.",
             hint='Use fit(formula, data, method="Bayes").',
         )
+    if call.method == "ANOVA":
+        options = resolve_sums(call.control)
+        return estimate_anova(design_of(call), options)
     design = design_of(call)
     control = resolve_control(call.control)
-    if call.method == "ANOVA":
-        if call.varcomp:
-            raise DesignError(
-                "Analysis of variance cannot hold variances.",
-                hint='Leave varcomp= out, or use method="REML".',
-            )
-        return estimate_anova(design, control)
     given = None if call.varcomp is None else read_variances(design, call.varcomp)
     with SearchProgress(progress) as bar:
         return estimate(
@@ -321,16 +337,9 @@ def _require_choice(value: object, choices: tuple[str, ...], argument: str) -> s
 
 def _require_use(method: str, arguments: Mapping[str, object]) -> None:
     """Refuse arguments that a method has no use for."""
-    unused = ("varcomp", "start") if method == "BAYES" else ("prior",)
-    for name in unused:
+    for name, hint in UNUSED.get(method, UNUSED["REML"]).items():
         if arguments.get(name) is not None:
-            raise DesignError(
-                f"{name}= has no use in method={method!r}.",
-                hint='Priors are for method="Bayes".'
-                if name == "prior"
-                else "Leave it out: variances are drawn, from points near those of "
-                "REML. What is known of them is a prior.",
-            )
+            raise DesignError(f"{name}= has no use in method={method!r}.", hint=hint)
 
 
 def _kept_table(data: object) -> tuple[object, tuple[int, int] | None]:

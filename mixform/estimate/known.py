@@ -84,9 +84,9 @@ def require_likelihood(fit: Fit, what: str) -> None:
     """
     if fit.anova is not None:
         raise InferenceError(
-            f"{what} is about a likelihood that was maximized; these variances come "
-            "from mean squares.",
-            hint='Fit the model with method="REML".',
+            f"{what} needs a likelihood that was maximized; these variances come from "
+            "mean squares.",
+            hint='Fit the model with method="REML", as update(method="REML") does.',
         )
 
 

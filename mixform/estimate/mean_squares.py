@@ -16,26 +16,6 @@ SUMS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Coordinates:
-    """X, Z and y in an orthonormal basis of the space of X and Z; user's units.
-
-    Attributes
-    ----------
-    X : (N, p) kept columns of X, rows of the data scaled by the root of their weights
-    Z : for each random term its columns (N, q_j), likewise
-    y : (N,) response without offset
-    rss : squared length of what [X, Z] leave of the response
-    residual_df : n - N
-    """
-
-    X: Matrix
-    Z: tuple[Matrix, ...]
-    y: Vector
-    rss: float
-    residual_df: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MeanSquares:
     """Mean squares of the random terms and the residual, and the components.
 
@@ -47,8 +27,9 @@ class MeanSquares:
     num_df, mean_sq : (r + 1,)
     expectation : (r + 1, r + 1) coefficients of the components in each mean square
     components : (r + 1,) estimated variances, negative ones as they are
-    V : (r + 1, r + 1) their sampling covariance
-    where : the design in coordinates
+    V : (r + 1, r + 1) their sampling covariance at the estimates; not a covariance
+        matrix where negative ones make that of the data indefinite
+    V_tests : the same with zero for negative estimates, as effects and tests have it
     """
 
     sums: str
@@ -57,7 +38,7 @@ class MeanSquares:
     expectation: Matrix
     components: Vector
     V: Matrix
-    where: Coordinates
+    V_tests: Matrix
 
     @property
     def negative(self) -> tuple[int, ...]:

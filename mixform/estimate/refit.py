@@ -15,7 +15,7 @@ import pandas as pd
 from mixform._typing import Vector
 from mixform.design import Design
 from mixform.errors import DesignError
-from mixform.estimate.anova import estimate_anova
+from mixform.estimate.anova import Sums, estimate_anova, resolve_sums
 from mixform.estimate.fit import Fit
 from mixform.estimate.known import require_estimated
 from mixform.estimate.problem import Problem, with_response
@@ -32,8 +32,6 @@ from mixform.estimate.reml import (
     small_start,
 )
 from mixform.mme import few_threads
-
-CONTROL = Control()
 
 
 def refit(
@@ -60,13 +58,16 @@ def refit(
     ------
     DesignError : y is of another length, not numeric, not finite, or leaves nothing to
         estimate
+    InferenceError : the variances come from mean squares, and other is asked for
     """
     if fit.anova is not None and method in (None, "ANOVA"):
         design = fit.design
         if y is not None:
             design = replace(design, y=read_response(design, y))
-        return estimate_anova(design, replace(CONTROL, sums=fit.anova.sums))
-    require_estimated(fit, "A refit")
+        own = Sums(sums=fit.anova.sums, backend=fit.convergence.backend)
+        given = own if control is None else resolve_sums(control)
+        return estimate_anova(design, given)
+    require_estimated(fit, f"A refit by {method or fit.method}")
     problem, design = fit.evaluation.problem, fit.design
     method = method or fit.method
     if y is not None:

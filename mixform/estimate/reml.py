@@ -24,7 +24,6 @@ from mixform.estimate.criterion import evaluate
 from mixform.estimate.determination import snap_to_edge
 from mixform.estimate.fit import Fit
 from mixform.estimate.held import Given, is_held, own_structure
-from mixform.estimate.mean_squares import SUMS
 from mixform.estimate.problem import Problem, build_problem, split_blocks
 from mixform.estimate.trust_region import minimize
 from mixform.estimate.verdict import Found, vanishes, verdict
@@ -57,9 +56,6 @@ class Control:
     certified_decrease : predicted decrease up to which the optimum is certified
     trace : True prints the count, the criterion and theta after each evaluation; a
         function is called with them (theta on the scaled problem)
-    sums : the sums of squares of method="ANOVA": "henderson3" (each random term after
-        the fixed part and the random terms that do not contain it) or "type1" (each
-        after the terms before it, as SAS's TYPE1)
     """
 
     tolerance: float = 1e-9
@@ -67,24 +63,28 @@ class Control:
     backend: str = "auto"
     certified_decrease: float = 1e-6
     trace: bool | Trace = False
-    sums: str = "henderson3"
 
     def __post_init__(self) -> None:
         if not self.tolerance > 0.0 or not self.certified_decrease > 0.0:
             raise DesignError("control: tolerances must be positive.")
         if self.max_evaluations < 1:
             raise DesignError("control: max_evaluations must be at least 1.")
-        if self.sums not in SUMS:
-            raise DesignError(
-                f"control: unknown sums of squares {self.sums!r}.",
-                hint=suggest(str(self.sums), SUMS, "Choices"),
-            )
 
 
 def resolve_control(control: Control | Mapping[str, object] | None) -> Control:
-    """Return the options; a mapping may name some of them."""
+    """Return the options; a mapping may name some of them.
+
+    Raises
+    ------
+    DesignError : an unknown option, or no mapping
+    """
     if isinstance(control, Control):
         return control
+    if control is not None and not isinstance(control, Mapping):
+        raise DesignError(
+            f"control is a {type(control).__name__}, not a mapping.",
+            hint='Write control={"tolerance": 1e-10}.',
+        )
     known = [field.name for field in fields(Control)]
     for name in control or {}:
         if name not in known:

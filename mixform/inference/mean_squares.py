@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,9 @@ from mixform._typing import Matrix, Vector
 from mixform.design import RandomBlock
 from mixform.errors import InferenceError
 from mixform.estimate import Fit
-from mixform.estimate.anova import reduction
+from mixform.estimate.anova import basis_after, columns_of, rest_after, span
 from mixform.estimate.mean_squares import SUMS, MeanSquares
+from mixform.estimate.responses import checked_response
 from mixform.inference.hypotheses import contains
 from mixform.inference.variance_components import block_labels
 
@@ -39,7 +41,7 @@ class FixedSource:
     Attributes
     ----------
     name : of the term
-    num_df, mean_sq : its degrees of freedom and mean square
+    num_df, mean_sq : its degrees of freedom, which may be none, and mean square
     expectation : (r + 1,) coefficients of the variances in its expectation
     quadratic : names of the fixed terms that are in it
     """
@@ -87,7 +89,8 @@ def mean_squares(fit: Fit) -> MeanSquaresReport:
             hint='Fit the model with method="ANOVA".',
         )
     found = fit.anova
-    fixed = _fixed_sources(fit, found)
+    every = _fixed_sources(fit, found.sums)
+    fixed = [one for one in every if one.num_df]
     names = (*block_labels(fit), "Residual")
     rows: list[tuple[float, ...]] = []
     expected: list[str] = []
@@ -110,87 +113,102 @@ def mean_squares(fit: Fit) -> MeanSquaresReport:
     sources = [*(one.name for one in fixed), *names]
     table = pd.DataFrame(rows, index=sources, columns=COLUMNS)
     coefficients = np.vstack([*(one.expectation for one in fixed), found.expectation])
-    untested = [
-        str(name)
-        for name, error, value in zip(sources, errors, table["f_value"], strict=True)
-        if error and np.isnan(value)
-    ]
     return MeanSquaresReport(
         table=table.astype({"num_df": int}),
         expectations=pd.DataFrame(coefficients, index=sources, columns=list(names)),
         expected=tuple(expected),
         errors=tuple(errors),
         heading=f"Analysis of variance by {SUMS[found.sums]}",
-        notes=tuple(
-            f"{name} is not tested: its error term is not positive."
-            for name in untested
-        ),
+        notes=tuple(_notes(every, table, errors)),
     )
 
 
-def _fixed_sources(fit: Fit, found: MeanSquares) -> list[FixedSource]:
-    fixed, where, blocks = fit.design.fixed, found.where, fit.design.blocks
+def _notes(
+    fixed: Sequence[FixedSource], table: pd.DataFrame, errors: Sequence[str]
+) -> list[str]:
+    """Say what is not in the table."""
+    notes = [
+        f"{one.name} has no degrees of freedom after the random terms."
+        for one in fixed
+        if not one.num_df
+    ]
+    for name, error, value in zip(table.index, errors, table["f_value"], strict=True):
+        if error and np.isnan(value):
+            notes.append(f"{name} is not tested: its error term is not positive.")
+    return notes
+
+
+def _fixed_sources(fit: Fit, sums: str) -> list[FixedSource]:
+    fixed, blocks = fit.design.fixed, fit.design.blocks
+    columns = columns_of(fit.design)
+    X = fixed.Q @ fixed.R
+    X = X / np.sqrt(np.einsum("ij,ij->j", X, X))
+    response = checked_response(fit.design)
+    y = columns.Q @ response.projection[:, 0]
+    y += response.y_scale[0] * response.rest[:, 0]
     place = {column: i for i, column in enumerate(fixed.kept)}
-    own = [[place[c] for c in term.columns if c in place] for term in fixed.coded.terms]
     terms = fixed.coded.terms
+    own = [[place[c] for c in term.columns if c in place] for term in terms]
+    left: dict[frozenset[int], Matrix] = {}
     out: list[FixedSource] = []
     for t, term in enumerate(terms):
         if not (term.factors or term.covariates) or not own[t]:
             continue
-        if found.sums == "type1":
-            others, random = range(t), []
-        else:
+        others, random = list(range(t)), frozenset[int]()
+        if sums != "type1":
             others = [
                 s for s, u in enumerate(terms) if s != t and not contains(u, term)
             ]
-            columns = fixed.coded.values[:, list(term.columns)]
-            random = [
-                Z
-                for Z, block in zip(where.Z, blocks, strict=True)
-                if not _constant_within(block, columns)
-            ]
-        parts = [where.X[:, own[s]] for s in others if own[s]]
-        U = reduction([*parts, *random], where.X[:, own[t]])
+            values = fixed.coded.values[:, list(term.columns)]
+            random = frozenset(
+                j for j, block in enumerate(blocks) if not _spans(block, values)
+            )
+        if random not in left:
+            left[random] = rest_after(columns, span(columns, random, fixed=False), X)
+        rest = left[random]
+        U = basis_after([rest[:, own[s]] for s in others], rest[:, own[t]])
         num_df = U.shape[1]
-        if num_df == 0:
-            continue
-        traces = [*(_squares(U, Z) for Z in where.Z), num_df]
+        traces = [*(_squares(U, Z) for Z in columns.Z), num_df]
         out.append(
             FixedSource(
                 name=term.name,
                 num_df=num_df,
-                mean_sq=float(np.sum((U.T @ where.y) ** 2)) / num_df,
+                mean_sq=float(np.sum((U.T @ y) ** 2)) / max(num_df, 1),
                 expectation=_clean(traces, num_df),
                 quadratic=tuple(
                     other.name
                     for s, other in enumerate(terms)
-                    if own[s] and _squares(U, _unit(where.X[:, own[s]])) > ROUNDING
+                    if own[s]
+                    and (contains(other, term) or _squares(U, X[:, own[s]]) > ROUNDING)
                 ),
             )
         )
     return out
 
 
-def _constant_within(block: RandomBlock, columns: Matrix) -> bool:
-    """Whether columns (n, c) do not vary within the levels of a random intercept."""
-    if np.any(block.design != 1.0):
+def _spans(block: RandomBlock, values: Matrix) -> bool:
+    """Whether columns (n, c) are multiples of a term's covariate within its levels.
+
+    For a random intercept: whether they do not vary within levels.
+    """
+    covariate = block.design[:, 0]
+    used = covariate != 0.0
+    if np.any(values[~used]):
         return False
-    order = np.argsort(block.codes, kind="stable")
-    same = np.diff(block.codes[order]) == 0
-    return not np.any(np.diff(columns[order], axis=0)[same])
+    factor = values[used] / covariate[used, None]
+    order = np.argsort(block.codes[used], kind="stable")
+    same = np.diff(block.codes[used][order]) == 0
+    change = np.abs(np.diff(factor[order], axis=0)[same])
+    return not np.any(change > ROUNDING * np.abs(factor).max(initial=0.0))
 
 
-def _squares(U: Matrix, columns: Matrix) -> float:
-    return float(np.sum((U.T @ columns) ** 2))
-
-
-def _unit(columns: Matrix) -> Matrix:
-    return columns / np.sqrt(np.einsum("ij,ij->j", columns, columns))
+def _squares(U: Matrix, columns: Any) -> float:
+    return float(np.sum(np.square(columns.T @ U)))
 
 
 def _clean(traces: Sequence[float], num_df: int) -> Vector:
     """Return coefficients without what rounding left of a zero."""
-    out = np.array(traces, dtype=np.float64) / num_df
+    out = np.array(traces, dtype=np.float64) / max(num_df, 1)
     out[np.abs(out) < ROUNDING * out.max()] = 0.0
     return out
 
@@ -238,5 +256,8 @@ def _combination(c: Vector, names: Sequence[str]) -> str:
 
 
 def _times(value: float) -> str:
-    shown = f"{value:.5g}"
-    return "" if shown == "1" else f"{shown} "
+    """Return a factor to four digits; none where it is exactly one."""
+    if abs(value - 1.0) < ROUNDING:
+        return ""
+    shown = f"{value:.4g}"
+    return f"{shown if 'e' not in shown else f'{value:.0f}'} "

@@ -129,7 +129,7 @@ def _from_components(fit: Fit, found: MeanSquares) -> Matrix:
     J[np.arange(len(free)), free] = theta / (2.0 * found.components[free])
     J[:-1, -1] = -theta / (2.0 * sigma2)
     J[-1, -1] = 1.0 / (2.0 * sigma2)
-    return J @ found.V @ J.T
+    return J @ found.V_tests @ J.T
 
 
 def _dV_beta(fit: Fit) -> Stack:

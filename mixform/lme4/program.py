@@ -85,6 +85,12 @@ def r_program(fit: Fit) -> RProgram:
     InferenceError : lme4 has no such covariance structure, or R no such transformation
     """
     design = fit.design
+    if fit.anova is not None:
+        raise InferenceError(
+            "lme4 has no analysis of variance.",
+            hint='Compare update(method="REML"), which is the same in balanced data '
+            "where no estimate is negative.",
+        )
     if design.residual is not None:
         raise InferenceError(
             "lme4 has independent residuals of one variance only.",

@@ -347,8 +347,8 @@ def _negative_notes(fit: Fit) -> list[str]:
     if not labels:
         return []
     return [
-        f"the estimated variance of {', '.join(labels)} is negative: effects, tests "
-        "and predictions take zero."
+        f"the estimated variance of {', '.join(labels)} is negative: effects, tests, "
+        "predictions, R2 and ICC take zero."
     ]
 
 

@@ -338,7 +338,9 @@ class Estimates:
 
     @property
     def _control(self) -> Control | None:
-        return None if self._call is None else resolve_control(self._call.control)
+        if self._call is None or self.method == "ANOVA":  # which does not search
+            return None
+        return resolve_control(self._call.control)
 
     def _require_call(self) -> Call:
         if self._call is None:

@@ -19,7 +19,7 @@ from mixform.design import Design, same_residuals
 from mixform.design.frame import Table, aligned_values
 from mixform.errors import MixformError, MixformWarning
 from mixform.estimate import Control, Fit, resolve_control
-from mixform.estimate.anova import estimate_anova
+from mixform.estimate.anova import Sums, estimate_anova, resolve_sums
 from mixform.estimate.certificate import Certificate
 from mixform.estimate.criterion import evaluate
 from mixform.estimate.known import Ratio, ratio, read_variances
@@ -39,7 +39,7 @@ from mixform.storage.related import describe_relationship, restore_relationship
 TOLERANCE = 1e-6
 
 #: Options of the search that a file keeps: those that are numbers or names.
-OPTIONS = ("tolerance", "max_evaluations", "backend", "certified_decrease", "sums")
+OPTIONS = ("tolerance", "max_evaluations", "backend", "certified_decrease")
 
 
 def save(fit: Fit, call: Call | None, path: str | Path) -> None:
@@ -123,9 +123,9 @@ def load(path: str | Path) -> tuple[Fit, Call]:
 
 def _fit_at(design: Design, call: Call, header: Mapping[str, Any]) -> Fit:
     """Solve at the stored theta; how the search ended is as stored."""
-    control = resolve_control(call.control)
     if call.method == "ANOVA":
-        return estimate_anova(design, control)
+        return estimate_anova(design, resolve_sums(call.control))
+    control = resolve_control(call.control)
     problem = build_problem(
         design,
         reml=call.method == "REML",
@@ -242,8 +242,11 @@ def _restore_frame(
 
 
 def _describe_call(call: Call, arrays: Arrays) -> dict[str, Any]:
-    control, usual = resolve_control(call.control), Control()
-    options = {name: getattr(control, name) for name in OPTIONS}
+    if call.method == "ANOVA":
+        control, usual, names = resolve_sums(call.control), Sums(), ("sums", "backend")
+    else:
+        control, usual, names = resolve_control(call.control), Control(), OPTIONS
+    options = {name: getattr(control, name) for name in names}
     return {
         "formula": call.formula,
         "method": call.method,

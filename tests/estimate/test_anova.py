@@ -216,6 +216,120 @@ def test_unbalanced_crossed_against_n_by_n_matrices(sums, weighted):
     )
 
 
+def reductions(X, Z, sums):
+    """Return the quadratic forms of random terms and the residual, n x n."""
+    out = []
+    for i, z in enumerate(Z):
+        others = [
+            other
+            for j, other in enumerate(Z)
+            if (
+                j < i
+                if sums == "type1"
+                else not np.allclose(projection(other) @ z, z, atol=1e-9)
+            )
+        ]
+        before = projection(X, *others)
+        out.append(projection(X, *others, z) - before)
+    full = projection(X, *Z)
+    return [*out, np.eye(len(full)) - full]
+
+
+@pytest.mark.parametrize("sums", ["henderson3", "type1"])
+@pytest.mark.parametrize("sizes", [(6, 5, 9), (3, 12, 2), (14, 3, 4)])
+@pytest.mark.parametrize(
+    "groups",
+    [
+        ["a"],
+        ["a", "a:b", "c"],
+        ["c", "a", "b"],
+        ["a", "b", "a:b", "c"],
+        ["a", "b", "a:b", "b:c"],
+        ["b", "b:c", "a:b:c"],
+        ["a", "x | a"],
+    ],
+    ids=" ".join,
+)
+def test_crossed_and_nested_terms_against_n_by_n_matrices(groups, sizes, sums):
+    n = 110
+    rng = np.random.default_rng(sum(sizes))
+    data = pd.DataFrame(
+        {
+            c: rng.choice(m, n, p=rng.dirichlet(np.ones(m) * 2))
+            for c, m in zip("abc", sizes, strict=True)
+        }
+    ).assign(x=rng.normal(3.0, 1.0, n), o=rng.normal(0.0, 5.0, n))
+    Z = []
+    for group in groups:
+        z = dummies(*(data[c] for c in group.removeprefix("x | ").split(":")))
+        Z.append(data[["x"]].to_numpy() * z if group.startswith("x") else z)
+    data["y"] = data["o"] + data["x"] + rng.normal(0.0, 1.0, n)
+    data["y"] += sum(z @ rng.normal(0.0, 2.0, z.shape[1]) for z in Z)
+    bars = "".join(
+        f" + (0 + {group})" if group.startswith("x") else f" + (1 | {group})"
+        for group in groups
+    )
+    m = mf.fit(
+        f"y ~ x + offset(o) + {bars[3:]}",
+        data,
+        method="ANOVA",
+        control={"sums": sums},
+    )
+    X = np.column_stack([np.ones(n), data["x"]])
+    quadratics = reductions(X, Z, sums)
+    C, v, cov = by_force((data["y"] - data["o"]).to_numpy(), quadratics, Z)
+    np.testing.assert_allclose(m.varcorr["vcov"], v, rtol=1e-9)
+    np.testing.assert_allclose(
+        m.cov_varcorr(), cov, rtol=1e-8, atol=1e-11 * np.abs(cov).max()
+    )
+    num_df = np.array([np.trace(A) for A in quadratics])
+    table = m.mean_squares().iloc[-len(quadratics) :]
+    np.testing.assert_allclose(table["num_df"], num_df, atol=1e-8)
+    np.testing.assert_allclose(
+        m.mean_squares().expectations.iloc[-len(quadratics) :],
+        C / num_df[:, None],
+        rtol=1e-8,
+        atol=1e-9,
+    )
+
+
+def test_thousands_of_nested_levels_by_closed_forms():
+    a, b, r = 400, 20, 3
+    rng = np.random.default_rng(9)
+    y = rng.normal(0, 2, (a, 1, 1)) + rng.normal(0, 1, (a, b, 1))
+    y = y + rng.normal(0, 1.5, (a, b, r))
+    grid = np.indices(y.shape).reshape(3, -1)
+    data = pd.DataFrame({"a": grid[0], "b": grid[1], "y": y.ravel()})
+    m = mf.fit(
+        "y ~ 1 + (1 | a/b)", data.sample(frac=1.0, random_state=1), method="ANOVA"
+    )
+    cells = y.mean(axis=2)
+    msa = b * r * cells.mean(axis=1).var(ddof=1)
+    msb = r * cells.var(axis=1, ddof=1).mean()
+    mse = y.var(axis=2, ddof=1).mean()
+    table = m.mean_squares()
+    assert list(table["num_df"]) == [a - 1, a * (b - 1), a * b * (r - 1)]
+    np.testing.assert_allclose(table["mean_sq"], [msa, msb, mse], rtol=1e-10)
+    np.testing.assert_allclose(
+        m.varcorr["vcov"], [(msa - msb) / (b * r), (msb - mse) / r, mse], rtol=1e-9
+    )
+    parts = 2.0 * np.array([msa, msb, mse]) ** 2 / table["num_df"]
+    V = m.cov_varcorr().to_numpy()
+    assert V[0, 0] == pytest.approx((parts.iloc[0] + parts.iloc[1]) / (b * r) ** 2)
+    assert V[1, 1] == pytest.approx((parts.iloc[1] + parts.iloc[2]) / r**2)
+    assert V[0, 1] == pytest.approx(-parts.iloc[1] / (b * r**2))
+
+
+def test_crossed_terms_too_large_for_dense_matrices_are_refused():
+    rng = np.random.default_rng(1)
+    n = 60_000
+    data = pd.DataFrame(
+        {"a": rng.permutation(n) % 20_000, "b": rng.permutation(n) % 20_000}
+    ).assign(y=rng.normal(size=n))
+    with pytest.raises(mf.SolverError, match="20000 by 40001 numbers"):
+        mf.fit("y ~ 1 + (1 | a) + (1 | b)", data, method="ANOVA")
+
+
 def test_levels_that_are_nested_in_others_count_as_nested():
     data = unbalanced(4).assign(cell=lambda d: d["a"] + d["b"].astype(str))
     one = mf.fit("y ~ x + (1 | a) + (1 | cell)", data, method="ANOVA")
@@ -320,14 +434,15 @@ def test_result_is_kept_and_repeated(tmp_path):
         ("A criterion", lambda m: m.llf),
         ("A profile", lambda m: m.conf_int(method="profile")),
         ("A test of a variance", lambda m: m.ranova()),
-        ("A refit", lambda m: m.bootstrap(5)),
+        ("The bootstrap", lambda m: m.bootstrap(5)),
+        ("The bootstrap", lambda m: m.conf_int(method="bootstrap")),
         ("A likelihood-ratio test", lambda m: mf.compare(m, m)),
         ("Influence", lambda m: m.influence()),
     ],
 )
 def test_what_needs_a_likelihood_is_refused(what, call):
     m = mf.fit("y ~ x + (1 | a)", unbalanced(), method="ANOVA")
-    with pytest.raises(mf.InferenceError, match=f"^{what} is about a likelihood"):
+    with pytest.raises(mf.InferenceError, match=f"^{what} needs a likelihood"):
         call(m)
 
 
@@ -361,18 +476,28 @@ def test_kenward_roger_is_refused():
             "residual structure|twice|position",
         ),
         ("y ~ x + (1 | a)", {"dispersion": "~ x"}, "residual structure"),
-        ("y ~ x + (1 | a)", {"varcomp": {"a": 1.0}}, "cannot hold variances"),
+        ("y ~ x + (1 | a)", {"varcomp": {"a": 1.0}}, "varcomp= has no use"),
+        ("y ~ x + (1 | a)", {"start": [1.0]}, "start= has no use"),
+        ("y ~ x + (1 | a)", {"control": {"sums": ["type1"]}}, r"sums is \['type1'\]"),
+        ("y ~ x + (1 | a)", {"control": {"tolerance": 1.0}}, "Unknown control option"),
+        ("y ~ x + (1 | a)", {"control": {"backend": "cg"}}, "backend is 'cg'"),
+        ("y ~ x + (1 | a)", {"control": mf.Control()}, "is a Control, not a mapping"),
+        (
+            "y ~ x + (1 | a)",
+            {"control": 5, "method": "REML"},
+            "is a int, not a mapping",
+        ),
         (
             "y ~ a + (1 | a)",
             {},
             "no degrees of freedom of its own after the fixed part",
         ),
-        ("y ~ x + (1 | a)", {"control": {"sums": "type4"}}, "unknown sums of squares"),
+        ("y ~ x + (1 | a)", {"control": {"sums": "type4"}}, "sums is 'type4'"),
     ],
 )
 def test_refusals(formula, options, message):
     with pytest.raises(mf.DesignError, match=message):
-        mf.fit(formula, unbalanced(), method="ANOVA", **options)
+        mf.fit(formula, unbalanced(), **{"method": "ANOVA"} | options)
 
 
 def test_type1_says_that_terms_are_in_the_wrong_order():

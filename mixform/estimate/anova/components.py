@@ -21,25 +21,31 @@ from mixform._typing import Matrix, Vector
 from mixform.design import Design, RandomBlock
 from mixform.design.random import block_labels
 from mixform.errors import DesignError
-from mixform.estimate.anova.sources import (
-    contains,
-    coordinates,
-    reduction,
+from mixform.estimate.anova.columns import Columns, columns_of
+from mixform.estimate.anova.options import Sums
+from mixform.estimate.anova.pieces import rank, rest_after, span
+from mixform.estimate.anova.quadratics import (
+    Quadratic,
+    coefficients,
+    quadratic,
+    sum_of_squares,
+    trace,
 )
 from mixform.estimate.certificate import Certificate
 from mixform.estimate.criterion import evaluate
 from mixform.estimate.fit import Convergence, Fit
 from mixform.estimate.held import Given
-from mixform.estimate.mean_squares import Coordinates, MeanSquares
+from mixform.estimate.mean_squares import MeanSquares
 from mixform.estimate.problem import build_problem
 from mixform.estimate.reml import Control, record, scaled_start
+from mixform.estimate.responses import checked_response
 from mixform.mme import few_threads
 
 #: Relative size of a coefficient that is nothing but rounding.
 ROUNDING = 1e-11
 
 
-def estimate_anova(design: Design, control: Control) -> Fit:
+def estimate_anova(design: Design, options: Sums | None = None) -> Fit:
     """Estimate the variances by analysis of variance, the effects given them.
 
     Where an estimate is negative the effects and their covariance take zero.
@@ -49,8 +55,9 @@ def estimate_anova(design: Design, control: Control) -> Fit:
     DesignError : a term with several coefficients, a structure or a relationship; a
         residual structure; a term without degrees of freedom of its own
     """
+    options = options or Sums()
     require_components(design)
-    found = mean_squares(design, control.sums)
+    found = mean_squares(design, options.sums)
     sigma2 = float(found.components[-1])
     given = Given(
         names=("residual",),
@@ -58,8 +65,8 @@ def estimate_anova(design: Design, control: Control) -> Fit:
         ratio=(None,) * len(design.blocks),
         sigma2=sigma2,
     )
-    backend = control.backend
-    problem = build_problem(design, reml=True, backend=backend, given=given)
+    control = Control(backend=options.backend)
+    problem = build_problem(design, reml=True, backend=control.backend, given=given)
     ratios = np.sqrt(np.maximum(found.components[:-1], 0.0) / sigma2)
     theta = scaled_start(problem, ratios)
     with few_threads(problem.equations):
@@ -117,37 +124,47 @@ def _no_component(block: RandomBlock) -> str:
 
 
 def mean_squares(design: Design, sums: str) -> MeanSquares:
-    """Return mean squares, their expectations, and the components."""
-    where = coordinates(design)
-    blocks = design.blocks
-    r = len(blocks)
-    bases = [_basis(design, where, i, sums) for i in range(r)]
-    num_df = np.array([*(U.shape[1] for U in bases), where.residual_df], dtype=float)
-    squares = [float(np.sum((U.T @ where.y) ** 2)) for U in bases]
-    coefficients = np.zeros((r + 1, r + 1))
-    for i, U in enumerate(bases):
-        coefficients[i, :r] = [float(np.sum((U.T @ Z) ** 2)) for Z in where.Z]
-    coefficients[:, r] = num_df
-    expectation = coefficients / num_df[:, None]
+    """Return mean squares, their expectations, and the components.
+
+    Raises
+    ------
+    DesignError : a term, or the residual, has no degrees of freedom
+    SolverError : the dense matrices would not fit into memory
+    """
+    columns = columns_of(design)
+    forms = [_form(design, columns, i, sums) for i in range(len(design.blocks))]
+    response = checked_response(design)
+    y, scale = response.rest[:, 0], float(response.y_scale[0])
+    residual_df, rss = _residual(columns, forms, y)
+    num_df = np.array([*(form.rank for form in forms), residual_df], dtype=float)
+    r = len(forms)
+    E = np.zeros((r + 1, r + 1))
+    for i, form in enumerate(forms):
+        E[i, :r] = coefficients(form, r)
+    E[:, r] = num_df
+    expectation = E / num_df[:, None]
     expectation[np.abs(expectation) < ROUNDING * expectation.max()] = 0.0
     _require_determined(design, expectation)
-    mean_sq = np.array([*squares, where.rss]) / num_df
+    mean_sq = np.array([*(sum_of_squares(columns, f, y) for f in forms), rss]) / num_df
     components = np.linalg.solve(expectation, mean_sq)
     inverse = np.linalg.inv(expectation) / num_df
-    V_squares = _covariance_of_squares(where, bases, components)
+    V = _covariance(columns, forms, components, num_df)
+    V_tests = V
+    if np.any(components < 0.0):
+        V_tests = _covariance(columns, forms, np.maximum(components, 0.0), num_df)
     return MeanSquares(
         sums=sums,
         num_df=num_df,
-        mean_sq=mean_sq,
+        mean_sq=scale**2 * mean_sq,
         expectation=expectation,
-        components=components,
-        V=inverse @ V_squares @ inverse.T,
-        where=where,
+        components=scale**2 * components,
+        V=scale**4 * inverse @ V @ inverse.T,
+        V_tests=scale**4 * inverse @ V_tests @ inverse.T,
     )
 
 
-def _basis(design: Design, where: Coordinates, i: int, sums: str) -> Matrix:
-    """Return the basis of the reduction of random term i.
+def _form(design: Design, columns: Columns, i: int, sums: str) -> Quadratic:
+    """Return the quadratic form of random term i.
 
     After the fixed part and all random terms that do not contain it; or, of type 1,
     those before it.
@@ -159,11 +176,11 @@ def _basis(design: Design, where: Coordinates, i: int, sums: str) -> Matrix:
     block, blocks = design.blocks[i], design.blocks
     others = [
         j
-        for j, other in enumerate(blocks)
-        if (j < i if sums == "type1" else j != i and not contains(other, block))
+        for j in range(len(blocks))
+        if (j < i if sums == "type1" else i not in columns.within[j])
     ]
-    U = reduction([where.X, *(where.Z[j] for j in others)], where.Z[i])
-    if U.shape[1] == 0:
+    form = quadratic(columns, i, others)
+    if form.rank == 0:
         before = ", ".join(["the fixed part", *(blocks[j].term.source for j in others)])
         hint = 'Write terms in front of those that contain them, or use method="REML".'
         raise DesignError(
@@ -172,7 +189,34 @@ def _basis(design: Design, where: Coordinates, i: int, sums: str) -> Matrix:
             span=block.term.span,
             hint=hint if sums == "type1" else "Leave the term out.",
         )
-    return U
+    return form
+
+
+def _residual(columns: Columns, forms: list[Quadratic], y: Vector) -> tuple[int, float]:
+    """Return degrees of freedom and sum of squares of the residual.
+
+    Raises
+    ------
+    DesignError : nothing is left
+    """
+    every = set(range(len(forms)))
+    spaces = (f.space for f in forms if f.touched == frozenset([f.term]))
+    pieces = next(spaces, None) or span(columns, every)
+    residual_df = len(y) - rank(pieces)
+    if residual_df < 1:
+        raise DesignError(
+            "The terms leave no residual degrees of freedom: analysis of variance has "
+            "no mean square for the residual variance.",
+            hint="Leave out the random term whose levels have one row each.",
+        )
+    rss = float(np.sum(rest_after(columns, pieces, y[:, None]) ** 2))
+    if not rss > 1e-12 * float(y @ y):
+        raise DesignError(
+            "The terms fit the response to the last digit; no residual variance is "
+            "left.",
+            hint="Drop a random term, or check the response for copies.",
+        )
+    return residual_df, rss
 
 
 def _require_determined(design: Design, expectation: Matrix) -> None:
@@ -188,18 +232,15 @@ def _require_determined(design: Design, expectation: Matrix) -> None:
     )
 
 
-def _covariance_of_squares(
-    where: Coordinates, bases: list[Matrix], components: Vector
+def _covariance(
+    columns: Columns, forms: list[Quadratic], components: Vector, num_df: Vector
 ) -> Matrix:
     """Return Cov(q_i, q_k) = 2 tr(A_i V A_k V), (r + 1, r + 1), residual last."""
-    r, sigma2 = len(bases), float(components[-1])
+    r, sigma2 = len(forms), float(components[-1])
+    variances = dict(enumerate(components[:-1].tolist())) | {-1: sigma2}
     out = np.zeros((r + 1, r + 1))
-    out[r, r] = 2.0 * sigma2**2 * where.residual_df
-    half = [[U.T @ Z for Z in where.Z] for U in bases]
-    for i in range(r):
-        for k in range(i + 1):
-            block = sigma2 * (bases[i].T @ bases[k])
-            for value, one, two in zip(components, half[i], half[k], strict=False):
-                block += value * one @ two.T
-            out[i, k] = out[k, i] = 2.0 * float(np.sum(block**2))
+    out[r, r] = 2.0 * sigma2**2 * num_df[r]
+    for i, one in enumerate(forms):
+        for k, two in enumerate(forms[: i + 1]):
+            out[i, k] = out[k, i] = 2.0 * trace(columns, one, two, variances)
     return out

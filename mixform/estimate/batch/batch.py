@@ -19,7 +19,7 @@ from mixform.estimate.batch.boundary import near_boundary, settle_zeros
 from mixform.estimate.batch.layout import Layout, build_layout
 from mixform.estimate.batch.search import BatchSearch, minimize_batch
 from mixform.estimate.fit import Fit
-from mixform.estimate.known import require_estimated
+from mixform.estimate.known import require_estimated, require_likelihood
 from mixform.estimate.problem import Problem, at_response
 from mixform.estimate.refit import restart, search_from
 from mixform.estimate.reml import (
@@ -92,6 +92,7 @@ class Refitter:
         start: Sequence[Matrix] | None = None,
         rho: Vector | None = None,
     ) -> None:
+        require_likelihood(fit, "The bootstrap")
         require_estimated(fit, "A refit")
         self.fit = fit
         self.control = control or Control()

@@ -118,8 +118,10 @@ def _functions(
     components = named_components(fit)
     duals = [evaluate(expression, components) for expression in expressions]
     known = _known_components(fit)
+    # Neither is there for variances from mean squares.
+    instead = "" if fit.anova else ", use the profile or the bootstrap"
     return [
-        _with_error(expression, dual, known, level)
+        _with_error(expression, dual, known, level, instead)
         for expression, dual in zip(expressions, duals, strict=True)
     ]
 
@@ -152,6 +154,7 @@ def _with_error(
     dual: tuple[float, Vector],
     components: tuple[pd.DataFrame, Matrix, list[str]],
     level: float,
+    instead: str,
 ) -> VarianceFunction:
     """Add the delta method's standard error."""
     frame, covariance, reasons = components
@@ -160,10 +163,15 @@ def _with_error(
     notes = list(dict.fromkeys(reasons[k] for k in used if reasons[k]))
     se = np.nan
     if not notes and np.all(np.isfinite(gradient)):
-        se = float(
-            np.sqrt(gradient[used] @ covariance[np.ix_(used, used)] @ gradient[used])
-        )
-        notes = _warnings(frame, np.sqrt(np.diag(covariance)), used)
+        variance = gradient[used] @ covariance[np.ix_(used, used)] @ gradient[used]
+        se = float(np.sqrt(variance)) if variance >= 0.0 else np.nan
+        if np.isnan(se):  # of mean squares, with negative estimates
+            notes.append(
+                "no standard error: with its negative estimates the covariance of the "
+                "components is no covariance matrix."
+            )
+        else:
+            notes = _warnings(frame, covariance.diagonal(), used, instead)
     elif not notes:
         notes.append("its derivative is infinite at the estimate.")
     width = float(ndtri(0.5 * (1.0 + level))) * se
@@ -292,7 +300,10 @@ def _jacobian(fit: Fit) -> tuple[Matrix, Vector, list[str]]:
     return np.array(rows)[:, free], np.array(values), reasons
 
 
-def _warnings(frame: pd.DataFrame, se: Vector, used: AnyArray) -> list[str]:
+def _warnings(
+    frame: pd.DataFrame, variances: Vector, used: AnyArray, instead: str
+) -> list[str]:
+    se = np.sqrt(np.maximum(variances, 0.0))
     near = [
         f"{frame.index[k]!r}"
         for k in used
@@ -303,5 +314,5 @@ def _warnings(frame: pd.DataFrame, se: Vector, used: AnyArray) -> list[str]:
         return []
     return [
         f"the variance of {', '.join(near)} is within {FAR_FROM_ZERO:g} standard "
-        "errors of zero: the Wald interval is poor, use the profile or the bootstrap."
+        f"errors of zero: the Wald interval is poor{instead}."
     ]
