@@ -18,15 +18,14 @@ import numpy as np
 from mixform._typing import Matrix, Vector
 from mixform.estimate.criterion import LOG_2_PI, Evaluation, evaluate_at
 from mixform.estimate.problem import Problem
-from mixform.estimate.trust_region import trust_region_step
 from mixform.inference.profile.coordinates import Chart, Coordinates, FixedCoordinates
 
 #: Step of the central differences for the Hessian at the estimates, in w (residual
 #: SDs over a covariate of unit RMS), relative where w exceeds 0.1.
 STEP = 1e-3
 
-#: A radius that no step reaches.
-UNBOUNDED = 1e150
+#: Eigenvalue of the Hessian, of unit diagonal, below which a direction counts as flat.
+FLAT = 1e-7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -213,7 +212,6 @@ def origin(
 ) -> Origin:
     """Return the second-order picture of the criterion at the estimates."""
     kappa, x = coordinates.start()
-    size = len(x)
     if isinstance(coordinates, FixedCoordinates):
         full = _fixed_hessian(coordinates, hessian, kappa, x)
     else:
@@ -223,17 +221,29 @@ def origin(
         else:
             full = J.T @ hessian.joint @ J
     H, cross = full[1:, 1:], full[1:, 0]
-    tangent, gained = np.zeros(size), 0.0
-    if size:
-        tangent, gained, _ = trust_region_step(H, cross, UNBOUNDED)
+    tangent = _tangent(H, cross)
     return Origin(
         kappa=kappa,
         x=x,
         criterion=hessian.here.criterion,
         H=H,
         tangent=tangent,
-        curvature=float(full[0, 0]) - 2.0 * gained,
+        curvature=float(full[0, 0] + cross @ tangent),
     )
+
+
+def _tangent(H: Matrix, cross: Vector) -> Vector:
+    """Return -H^-1 cross, without the directions in which the criterion is flat.
+
+    It only predicts where the next minimum is; a residual variance that is nearly zero
+    is flat.
+    """
+    diagonal = H.diagonal()
+    scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+    values, vectors = np.linalg.eigh(H * np.outer(scale, scale))
+    kept = values > FLAT
+    along = vectors[:, kept].T @ (scale * cross) / values[kept]
+    return -scale * (vectors[:, kept] @ along)
 
 
 def _fixed_hessian(

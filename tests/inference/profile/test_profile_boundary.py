@@ -173,3 +173,24 @@ def test_a_fit_that_is_not_at_a_minimum_is_refused():
     )
     with pytest.raises(InferenceError, match="starts from the minimum"):
         profile_interval(result)
+
+
+def test_residual_variance_that_vanishes_beside_a_structure():
+    """One record in each cell: an autoregression takes all, as one of residuals."""
+    rng = np.random.default_rng(5)
+    C = 0.6 ** np.abs(np.subtract.outer(range(5), range(5)))
+    data = pd.DataFrame({
+        "id": np.repeat(np.arange(40), 5),
+        "visit": np.tile(np.arange(1, 6), 40),
+        "y": (rng.normal(size=(40, 5)) @ np.linalg.cholesky(C).T).ravel(),
+    })  # fmt: skip
+    m = mf.fit("y ~ visit + ar1(0 + C(visit) | id)", data)
+    assert m.sigma < 1e-2 * np.sqrt(m.varcorr["vcov"].iloc[0])
+    plain = mf.fit("y ~ visit", data, residual="ar1(visit | id)")
+    found, expected = (x.conf_int(method="profile") for x in (m, plain))
+    names = ["Intercept", "visit"]
+    np.testing.assert_allclose(
+        found.loc[names, ["lower", "upper"]].to_numpy(dtype=float),
+        expected.loc[names, ["lower", "upper"]].to_numpy(dtype=float),
+        rtol=1e-3,
+    )
