@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixform._typing import Matrix, Vector
+from mixform.errors import SolverError
 from mixform.estimate.criterion import LOG_2_PI, Evaluation, evaluate_at
 from mixform.estimate.problem import Problem
 from mixform.inference.profile.coordinates import Chart, Coordinates, FixedCoordinates
@@ -26,6 +27,9 @@ STEP = 1e-3
 
 #: Eigenvalue of the Hessian, of unit diagonal, below which a direction counts as flat.
 FLAT = 1e-7
+
+#: Logarithm of an SD, up or down, beyond which its square leaves the range of numbers.
+LARGEST_LOG = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,8 +55,16 @@ class Value:
 def value_at(
     problem: Problem, coordinates: Coordinates, kappa: float, x: Vector
 ) -> Value:
-    """Return the criterion and its exact derivatives."""
-    w, log_sigma = coordinates.place(kappa, x)
+    """Return the criterion and its exact derivatives.
+
+    Raises
+    ------
+    SolverError : the residual variance is too small, or the factors too large, to count
+    """
+    with np.errstate(over="ignore"):
+        w, log_sigma = coordinates.place(kappa, x)
+    if not np.all(np.isfinite(w)) or abs(log_sigma or 0.0) > LARGEST_LOG:
+        raise SolverError("The residual variance is too small, or large, to count.")
     here = solve_at(problem, coordinates.chart, w)
     return _differentiate(coordinates, kappa, x, here, log_sigma)
 
