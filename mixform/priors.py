@@ -12,8 +12,7 @@ Each is stated in the user's units, for `fit(..., method="Bayes", prior={...})`:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from math import exp, inf, isfinite, lgamma, log, log1p, pi
+from math import isfinite
 from typing import Literal, cast
 
 import numpy as np
@@ -73,9 +72,6 @@ class Flat:
     def __str__(self) -> str:
         return f'flat("{self.on}")'
 
-
-#: Logarithms are kept below this, where exp is infinite for twice of it.
-LARGEST = 350.0
 
 Prior = HalfT | LKJ | InverseWishart | Flat
 #: Priors of one standard deviation.
@@ -160,36 +156,6 @@ def flat(on: Scale = "sd") -> Flat:
             hint=suggest(str(on), SCALES, "Scales"),
         )
     return Flat(on)
-
-
-def log_density(prior: PriorOfSD, log_sd: float) -> tuple[float, float]:
-    """Return the log density of log(sd), and its derivative.
-
-    Normalized where the prior is proper; else the density is the one that is uniform.
-    """
-    if isinstance(prior, Flat):
-        power = {"log": 0.0, "sd": 1.0, "variance": 2.0, "covariance": 2.0}[prior.on]
-        return (log(power) if power else 0.0) + power * log_sd, power
-    if isinstance(prior, InverseWishart):
-        nu, S = prior.df, float(prior.scale[0, 0])
-        ratio = S * exp(2.0 * min(-log_sd, LARGEST))
-        constant = nu / 2.0 * log(S / 2.0) - lgamma(nu / 2.0) + log(2.0)
-        return constant - nu * log_sd - ratio / 2.0, -nu + ratio
-    assert prior.scale is not None, "the scale was filled in"
-    nu, moved = prior.df, min(log_sd - log(prior.scale), LARGEST)
-    x2, constant = exp(2.0 * moved), _half_t_constant(nu)
-    if nu == inf:
-        return constant - x2 / 2.0 + moved, 1.0 - x2
-    value = constant - (nu + 1.0) / 2.0 * log1p(x2 / nu) + moved
-    return value, 1.0 - (nu + 1.0) * x2 / (nu + x2)
-
-
-@lru_cache(maxsize=64)
-def _half_t_constant(nu: float) -> float:
-    """Return the log density at zero of a scale of 1."""
-    if nu == inf:
-        return 0.5 * log(2.0 / pi)
-    return log(2.0) + lgamma((nu + 1.0) / 2.0) - lgamma(nu / 2.0) - 0.5 * log(nu * pi)
 
 
 def is_improper(prior: Prior) -> bool:

@@ -36,6 +36,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 #: Imports inside functions, each of something heavy that most sessions do not need.
 LAZY = {
     "progress.py": {"tqdm"},
+    "estimate/bayes/density.py": {"mixform.estimate.bayes"},
     "estimate/bayes/nuts.py": {"arviz", "nutpie"},
     "inference/means/adjustment.py": {"statsmodels.stats.multitest"},
     "inference/posterior/inference_data.py": {"arviz"},

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite, log
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
-from mixform._typing import Matrix, Vector
+from mixform._typing import Matrix, Stack, Vector
 from mixform.errors import SolverError
-from mixform.estimate.bayes.compact import Solved, compact_of
-from mixform.estimate.bayes.coordinates import Coordinates, Place
+from mixform.estimate.bayes.arrays import components_of, terms_of
+from mixform.estimate.bayes.compact import compact_of
+from mixform.estimate.bayes.coordinates import Coordinates
 from mixform.estimate.bayes.resolved import Priors
 from mixform.estimate.criterion import LOG_2_PI, evaluate_at
 from mixform.estimate.fit import Fit
-from mixform.priors import log_density
 
 #: Distance of log sigma from that of the response at which the density counts as zero:
 #: squares beyond it under- or overflow.
@@ -38,13 +39,13 @@ class Point:
     Attributes
     ----------
     psi : (d,) coordinates
-    places : of each random term
+    factors : (r, k, k) of each random term, Sigma = T T' in the user's units
     sigma : residual standard deviation, user's units
     T : for each random term the relative factor (k, k) of the scaled problem
     """
 
     psi: Vector
-    places: tuple[Place, ...]
+    factors: Stack
     sigma: float
     T: tuple[Matrix, ...]
 
@@ -60,10 +61,9 @@ class Density:
 
     def __init__(self, fit: Fit, priors: Priors) -> None:
         self.problem = fit.evaluation.problem
-        self.compact = compact_of(self.problem)
         self.priors = priors
-        self.terms = tuple(Coordinates(prior) for prior in priors.terms)
-        ends = np.cumsum([0, *(term.size for term in self.terms)]).tolist()
+        self.coordinates = tuple(Coordinates(prior) for prior in priors.terms)
+        ends = np.cumsum([0, *(term.size for term in self.coordinates)]).tolist()
         self.slices = tuple(slice(a, b) for a, b in pairwise(ends))
         self.size = ends[-1] + 1
         # What the user's units add to the criterion; see `reml.record`.
@@ -72,40 +72,47 @@ class Density:
         R = np.diag(fit.design.fixed.R)
         self.constant = -self.ddf * (LOG_2_PI / 2.0 + log(self.y_scale))
         self.constant -= float(np.log(np.abs(R)).sum())
+        self.terms = terms_of(priors)
+        self.compact = compact_of(self.problem)
+        self.components = self.compact and components_of(
+            self.compact, self.problem, self.constant
+        )
+        self.kernels = _compiled()
         # The sparse solver writes M into the same memory at each evaluation.
         self._lock = Lock()
 
     def at(self, psi: Vector) -> Point:
         """Return the model at coordinates (d,)."""
         sigma = float(np.exp(psi[-1]))
-        places = tuple(
-            term.at(psi[where])
-            for term, where in zip(self.terms, self.slices, strict=True)
-        )
+        factors = self.kernels.factors(psi, self.terms)
         T = tuple(
-            C @ place.T / sigma
-            for C, place in zip(self.problem.Z_scales, places, strict=True)
+            C @ factor[: len(C), : len(C)] / sigma
+            for C, factor in zip(self.problem.Z_scales, factors, strict=True)
         )
-        return Point(psi, places, sigma, T)
+        return Point(psi, factors, sigma, T)
 
     def __call__(self, psi: Vector) -> tuple[float, Vector]:
         """Return the log density and its gradient (d,).
 
         -inf where the equations cannot be solved to rounding.
         """
+        out = np.empty(self.size)
+        value = -np.inf
         if not abs(psi[-1] - self.middle) < FARTHEST:
-            return -np.inf, np.zeros(self.size)
-        with np.errstate(all="ignore"):
-            point = self.at(psi)
-            prior, slope = self._prior(point)
+            pass
+        elif self.components is not None:
+            value = self.kernels.density_of_components(
+                psi, self.terms, self.components, out
+            )
+        else:
             try:
-                with self._lock:
-                    value, gradient = self._likelihood(point)
+                with self._lock, np.errstate(all="ignore"):
+                    value = self._solved(psi, out)
             except SolverError:
-                value, gradient = np.nan, slope
-        if not isfinite(value + prior):
+                pass
+        if not isfinite(value):
             return -np.inf, np.zeros(self.size)
-        return value + prior, gradient + slope
+        return value, out
 
     def describe(self, psi: Vector) -> tuple[Point, Vector, float, float]:
         """Return the model at psi (d,) in the user's terms.
@@ -119,53 +126,51 @@ class Density:
         point = self.at(psi)
         parts: list[Vector] = []
         jacobian = float(psi[-1])
-        for term, where, place in zip(
-            self.terms, self.slices, point.places, strict=True
+        for term, where, T in zip(
+            self.coordinates, self.slices, point.factors, strict=True
         ):
-            parts.append(term.natural(place))
+            parts.append(term.natural(psi[where], T[: term.k, : term.k]))
             jacobian += term.log_jacobian(psi[where])
         natural = np.concatenate([*parts, [point.sigma]])
-        return point, natural, self._prior(point)[0] - jacobian, jacobian
+        prior = self._add_priors(point, np.zeros(self.size))
+        return point, natural, prior - jacobian, jacobian
 
     def log_likelihood(self, psi: Vector) -> float:
         """Return the log restricted likelihood in the user's units."""
-        return self._likelihood(self.at(psi))[0]
+        return self._likelihood(self.at(psi), np.empty(self.size))
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names (d,) of the parameters as reported."""
         return (*(name for term in self.priors.terms for name in term.names), "sigma")
 
-    def _likelihood(self, point: Point) -> tuple[float, Vector]:
-        """Return the log restricted likelihood and its gradient (d,)."""
+    def _solved(self, psi: Vector, out: Vector) -> float:
+        """Write the gradient (d,); return the log density."""
+        point = self.at(psi)
+        value = self._likelihood(point, out)
+        return value + self._add_priors(point, out)
+
+    def _likelihood(self, point: Point, out: Vector) -> float:
+        """Write the gradient (d,) of the log restricted likelihood; return it."""
         scaled2 = (point.sigma / self.y_scale) ** 2
-        logdets, r2, by_T = self._solved(point.T, scaled2)
-        ratio = r2 / scaled2
-        value = self.constant - 0.5 * (logdets + ratio + self.ddf * log(scaled2))
-        out = np.empty(self.size)
-        by_log_sigma = ratio - self.ddf
-        for j, (term, where) in enumerate(zip(self.terms, self.slices, strict=True)):
-            G = (-0.5 / point.sigma) * (self.problem.Z_scales[j].T @ by_T[j])
-            place = point.places[j]
-            out[where] = term.pull(place, G)
-            by_log_sigma -= float(np.vdot(G, place.T))
-        out[-1] = by_log_sigma
-        return value, out
+        here = evaluate_at(self.problem, point.T)
+        ratio = here.r2 / scaled2
+        G = np.zeros_like(point.factors)
+        pairs = zip(*here.factor_gradients, self.problem.Z_scales, strict=True)
+        for j, (determinants, quadratic, C) in enumerate(pairs):
+            by_T = determinants + quadratic / scaled2
+            G[j, : len(C), : len(C)] = (-0.5 / point.sigma) * (C.T @ by_T)
+        moved = self.kernels.pull_factors(point.psi, self.terms, point.factors, G, out)
+        out[-1] = ratio - self.ddf - moved
+        return self.constant - 0.5 * (here.logdets + ratio + self.ddf * log(scaled2))
 
-    def _solved(self, T: tuple[Matrix, ...], sigma2: float) -> Solved:
-        if self.compact is not None:
-            return self.compact(T, sigma2)
-        here = evaluate_at(self.problem, T)
-        pairs = zip(*here.factor_gradients, strict=True)
-        return here.logdets, here.r2, [d + q / sigma2 for d, q in pairs]
+    def _add_priors(self, point: Point, out: Vector) -> float:
+        """Add the gradient (d,) of the log prior density of psi; return it."""
+        return self.kernels.add_priors(point.psi, self.terms, point.factors, out)
 
-    def _prior(self, point: Point) -> tuple[float, Vector]:
-        """Return the log prior density of psi and its gradient (d,)."""
-        out, psi = np.empty(self.size), point.psi
-        total, out[-1] = log_density(self.priors.residual, float(psi[-1]))
-        for term, where, place in zip(
-            self.terms, self.slices, point.places, strict=True
-        ):
-            value, out[where] = term.log_prior(psi[where], place)
-            total += value
-        return total, out
+
+def _compiled() -> Any:
+    """Return the compiled loops, which takes numba."""
+    from mixform.estimate.bayes import kernels  # noqa: PLC0415 - for this method only
+
+    return kernels

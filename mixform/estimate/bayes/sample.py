@@ -87,6 +87,7 @@ def _recorded(
     described = [density.describe(one) for one in psi]
     points, natural, log_prior, jacobian = zip(*described, strict=True)
     sigma = np.array([point.sigma for point in points])
+    factors = np.array([point.factors for point in points])
     parameters = np.array(natural)
     diagnostics = diagnose(parameters, options)
     chosen, beta, b = effects
@@ -96,8 +97,8 @@ def _recorded(
         n_chains=options.chains,
         n_draws=options.draws,
         T=tuple(
-            np.array([point.places[j].T for point in points]) / sigma[:, None, None]
-            for j in range(len(density.terms))
+            factors[:, j, : term.k, : term.k] / sigma[:, None, None]
+            for j, term in enumerate(density.priors.terms)
         ),
         sigma=sigma,
         rho=np.empty((len(psi), 0)),
@@ -120,7 +121,8 @@ def _center(density: Density, fit: Fit) -> Vector:
     """Return coordinates (d,) near the REML estimate, inside the parameter space."""
     out = np.empty(density.size)
     out[-1] = np.log(fit.sigma)
-    for j, (term, where) in enumerate(zip(density.terms, density.slices, strict=True)):
+    pairs = zip(density.coordinates, density.slices, strict=True)
+    for j, (term, where) in enumerate(pairs):
         Sigma = fit.sigma**2 * fit.T[j] @ fit.T[j].T
         C = density.problem.Z_scales[j]
         least = LEAST_START * density.problem.y_scale / np.sqrt((C.T @ C).diagonal())

@@ -8,8 +8,10 @@ import pandas as pd
 import mixform as mf
 from mixform.call import design_of, make_call
 from mixform.estimate import Control, estimate
+from mixform.estimate.bayes import kernels
+from mixform.estimate.bayes.arrays import terms_of
 from mixform.estimate.bayes.density import Density
-from mixform.estimate.bayes.resolved import resolve_priors
+from mixform.estimate.bayes.resolved import Priors, resolve_priors
 
 
 def design(formula, data, **arguments):
@@ -20,6 +22,14 @@ def density_of(made, prior=None, backend="auto"):
     fit = estimate(made, method="REML", control=Control(backend=backend))
     size = fit.evaluation.problem.y_scale
     return Density(fit, resolve_priors(made, prior, size))
+
+
+def log_density(prior, log_sd):
+    """Of the logarithm of a standard deviation, and its derivative."""
+    terms, slope = terms_of(Priors(terms=(), residual=prior)), np.zeros(1)
+    nothing = np.empty((0, 1, 1))
+    value = kernels.add_priors(np.array([log_sd]), terms, nothing, slope)
+    return value, slope[0]
 
 
 def table(seed=0, n=60, m=7, h=5):

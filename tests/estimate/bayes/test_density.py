@@ -201,9 +201,9 @@ def test_jacobian_is_that_of_differences(name):
 def test_sums_formed_once_give_the_same(name):
     _, density, _ = made(name)
     psi = point(density, 1)
-    assert density.compact is not None
+    assert density.components is not None
     value, gradient = density(psi)
-    density.compact = None
+    density.components = None
     other, slope = density(psi)
     assert value == pytest.approx(other, rel=1e-12)
     assert gradient == pytest.approx(slope, rel=1e-9, abs=1e-9)
@@ -229,10 +229,11 @@ def test_density_moves_with_the_units():
 
 def test_coordinates_of_a_covariance_give_it_back():
     _, density, _ = made("three")
-    term = density.terms[0]
-    psi = point(density, 2)[: term.size]
-    place = term.at(psi)
-    assert term.from_covariance(place.T @ place.T.T) == pytest.approx(psi, rel=1e-8)
+    term = density.coordinates[0]
+    psi = point(density, 2)
+    T = density.at(psi).factors[0]
+    own = psi[: term.size]
+    assert term.from_covariance(T @ T.T) == pytest.approx(own, rel=1e-8)
 
 
 @pytest.mark.parametrize("name", ["three", "crossed", "sparse", "pedigree"])

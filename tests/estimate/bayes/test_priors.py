@@ -11,8 +11,8 @@ import mixform as mf
 from mixform.errors import DesignError
 from mixform.estimate.bayes.propriety import require_proper
 from mixform.estimate.bayes.resolved import resolve_priors
-from mixform.priors import flat, half_t, inverse_wishart, lkj, log_density
-from tests.estimate.bayes.models import density_of, design, table
+from mixform.priors import flat, half_t, inverse_wishart, lkj
+from tests.estimate.bayes.models import density_of, design, log_density, table
 
 
 def lines(formula, prior=None, data=None, size=10.0, **arguments):
