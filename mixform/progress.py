@@ -60,7 +60,7 @@ class Progress:
         if self.bar is None:
             if not self.show and time.monotonic() - self.start < PATIENCE:
                 return
-            self.bar = _open_bar(self.total, self.label)
+            self.bar = _open_bar(self.total, self.label, self.done)
         if note is not None:
             self.bar.set_postfix_str(note, refresh=False)
         self.bar.update(self.done - self.bar.n)
@@ -106,9 +106,11 @@ class _Silent:
     def close(self) -> None: ...
 
 
-def _open_bar(total: int | None, label: str) -> Any:
+def _open_bar(total: int | None, label: str, done: int) -> Any:
     try:
         from tqdm import tqdm  # noqa: PLC0415 - an extra, for long fits only
     except ImportError:
         return _Silent()
-    return tqdm(desc="mixform", unit=f" {label}", total=total, leave=False)
+    return tqdm(
+        desc="mixform", unit=f" {label}", total=total, initial=done, leave=False
+    )

@@ -39,6 +39,17 @@ def test_bar_without_tqdm_is_silent(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
+def test_bar_that_opens_late_knows_what_was_done_before(monkeypatch):
+    """Else all of it would count as done in no time."""
+    with Progress(None, 10, "refits") as bar:
+        bar.advance(4)
+        monkeypatch.setattr("mixform.progress.PATIENCE", 0.0)
+        bar.advance()
+        assert bar.bar.initial == 5
+        bar.advance(2)
+        assert bar.bar.n == 7
+
+
 def test_search_reports_its_criterion():
     with SearchProgress(True) as bar:
         bar(1, 10.0, None)

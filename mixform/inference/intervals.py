@@ -25,6 +25,7 @@ METHODS = (
 
 def require_level(level: float) -> None:
     """Refuse a confidence level outside (0, 1), and one that must be an error rate."""
+    _require_number(level, "level", "0.95 for 95 %")
     if 0.0 < level <= 0.2:
         raise InferenceError(
             f"The confidence level is {level}: an interval that misses the truth in "
@@ -40,9 +41,17 @@ def require_level(level: float) -> None:
 
 def require_alpha(alpha: float) -> None:
     """Refuse a level of a test outside (0, 1)."""
+    _require_number(alpha, "alpha", "0.05")
     if not 0.0 < alpha < 1.0:
         raise InferenceError(
             f"alpha is {alpha}, not between 0 and 1.", hint="Write alpha=0.05."
+        )
+
+
+def _require_number(value: object, name: str, example: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InferenceError(
+            f"{name} is {value!r}, not a number.", hint=f"Write {name}={example}."
         )
 
 

@@ -45,6 +45,13 @@ def test_level_outside_zero_and_one_is_refused(sleepstudy_fit, level):
     assert "0.95" in str(caught.value)
 
 
+@pytest.mark.parametrize("level", ["Subject", None, True, [0.95]])
+def test_level_that_is_no_number_is_refused(sleepstudy_fit, level):
+    with pytest.raises(InferenceError, match="not a number") as caught:
+        sleepstudy_fit.conf_int(level)
+    assert repr(level) in str(caught.value)
+
+
 def test_unknown_method_names_the_nearest(sleepstudy_fit):
     with pytest.raises(
         InferenceError, match="Unknown interval method 'walt'"
