@@ -201,7 +201,7 @@ def run(call: Call, progress: bool | None = None) -> Fit:
     """
     if call.method == "BAYES":
         raise InferenceError(
-            "A fit by REML or ML cannot be updated to a posterior.",
+            "A fit by REML, ML or ANOVA cannot be updated to a posterior.",
             hint='Use fit(formula, data, method="Bayes").',
         )
     if call.method == "ANOVA":

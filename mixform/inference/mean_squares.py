@@ -61,12 +61,14 @@ class MeanSquaresReport:
     ----------
     table : by source, ``num_df, sum_sq, mean_sq, den_df, f_value, p_value``
     expectations : by source, the coefficient of each variance
+    components : by variance, ``estimate, se``
     expected, errors : by source in symbols, "" where there is none
     heading, notes : what stands around it
     """
 
     table: pd.DataFrame
     expectations: pd.DataFrame
+    components: pd.DataFrame
     expected: tuple[str, ...]
     errors: tuple[str, ...]
     heading: str
@@ -116,11 +118,22 @@ def mean_squares(fit: Fit) -> MeanSquaresReport:
     return MeanSquaresReport(
         table=table.astype({"num_df": int}),
         expectations=pd.DataFrame(coefficients, index=sources, columns=list(names)),
+        components=_components(found, names),
         expected=tuple(expected),
         errors=tuple(errors),
         heading=f"Analysis of variance by {SUMS[found.sums]}",
         notes=tuple(_notes(every, table, errors)),
     )
+
+
+def _components(found: MeanSquares, names: Sequence[str]) -> pd.DataFrame:
+    """Return the estimates with standard errors from their sampling covariance.
+
+    NaN where negative estimates make that no covariance matrix.
+    """
+    variances = found.V.diagonal()
+    se = np.sqrt(np.where(variances >= 0.0, variances, np.nan))
+    return pd.DataFrame({"estimate": found.components, "se": se}, index=list(names))
 
 
 def _notes(

@@ -30,10 +30,16 @@ class MeanSquaresTable(pd.DataFrame):
         """Coefficient of each variance in the expectation of each mean square."""
         return self.attrs["expectations"].copy()
 
+    @property
+    def components(self) -> pd.DataFrame:
+        """Estimated variances, negative ones as they are: ``estimate, se``."""
+        return self.attrs["components"].copy()
+
     def summary(self) -> Summary:
         """Return the table as it is printed, with text, HTML and LaTeX forms."""
         sections: list[Section] = [self.attrs["heading"], self._numbers(), ""]
         sections += ["Expected mean squares and error terms:", self._symbols()]
+        sections += ["", "Estimated variances:", self._estimates()]
         if any(stars(p) for p in self["p_value"]):
             sections += ["---", LEGEND]
         sections += [f"Note: {note}" for note in self.attrs["notes"]]
@@ -65,6 +71,15 @@ class MeanSquaresTable(pd.DataFrame):
         ]
         return column_grid(["", "Expectation", "Error term"], columns, n_left=3)
 
+    def _estimates(self) -> Grid:
+        frame: pd.DataFrame = self.attrs["components"]
+        columns = [
+            [str(name) for name in frame.index],
+            format_column(frame["estimate"].tolist()),
+            format_column(frame["se"].tolist()),
+        ]
+        return column_grid(["", "Estimate", "Std. Error"], columns)
+
     def __repr__(self) -> str:
         return self.summary().as_text()
 
@@ -77,6 +92,13 @@ class MeanSquaresTable(pd.DataFrame):
 def mean_squares_table(found: MeanSquaresReport) -> MeanSquaresTable:
     """Return the frame with what is printed around it."""
     out = MeanSquaresTable(found.table)
-    for name in ("expectations", "expected", "errors", "heading", "notes"):
+    for name in (
+        "expectations",
+        "components",
+        "expected",
+        "errors",
+        "heading",
+        "notes",
+    ):
         out.attrs[name] = getattr(found, name)
     return out

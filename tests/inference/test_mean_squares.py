@@ -49,6 +49,21 @@ def test_print_has_numbers_symbols_and_stars(cake):
         _ = cake.mean_squares()[["num_df"]].expectations  # a selection is a plain frame
 
 
+def test_standard_errors_of_balanced_variances():
+    """Var(MS) = 2 MS^2 / df, mean squares independent."""
+    data = mf.datasets.load("stroup")
+    found = mf.fit(
+        "Y ~ A * B + (1 | Block) + (1 | A:Block)", data, method="ANOVA"
+    ).mean_squares()
+    variance = 2.0 * found["mean_sq"] ** 2 / found["num_df"]
+    block, plot, residual = variance.loc[["Block", "A:Block", "Residual"]]
+    exact = np.sqrt([(block + plot) / 36.0, (plot + residual) / 4.0, residual])
+    assert found.components["se"].to_numpy() == pytest.approx(exact)
+    assert found.components.loc["Block", "estimate"] == pytest.approx(62.395833)
+    printed = str(found).split("Estimated variances:")[1].splitlines()
+    assert [line.split()[0] for line in printed[2:5]] == list(found.components.index)
+
+
 def test_error_term_is_synthesized():
     rng = np.random.default_rng(8)
     n = 160
