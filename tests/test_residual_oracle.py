@@ -69,7 +69,7 @@ def test_criterion_of_independent_rows_is_that_of_least_squares():
     n = len(model.y)
     plain = oracle.Oracle(model.y, model.X, lambda phi: phi[0] * np.eye(n))
     phi = oracle.fit(plain, [2.0])
-    beta, rss, *_ = np.linalg.lstsq(model.X, model.y)
+    beta, rss, *_ = np.linalg.lstsq(model.X, model.y, rcond=None)
     assert phi[0] == pytest.approx(rss[0] / (n - 2), rel=1e-12)
     _, f_value, _, df2 = oracle.kenward_roger(plain, phi, [0.0, 1.0])
     inverse = np.linalg.inv(model.X.T @ model.X)
@@ -218,7 +218,7 @@ def test_data_of_fev_are_those_that_sas_read():
         (arm, True, 3891.08088197),
     ]:
         df = len(y) - (X.shape[1] if reml else 0)
-        _, (rss,), *_ = np.linalg.lstsq(X, y)
+        _, (rss,), *_ = np.linalg.lstsq(X, y, rcond=None)
         criterion = df * (1.0 + np.log(2.0 * np.pi * rss / df))
         if reml:
             criterion += np.linalg.slogdet(X.T @ X)[1]

@@ -16,6 +16,8 @@ from mixform.estimate.bayes.sample import sample
 from mixform.priors import half_t, lkj
 from tests.estimate.bayes.models import design
 
+pytest.importorskip("nutpie")
+
 M, N = 8, 5
 SIMULATIONS, DRAWS, EVERY, BINS = 240, 99, 5, 10
 PRIOR = {

@@ -18,6 +18,8 @@ from mixform.estimate.bayes.sample import sample
 from mixform.priors import flat, half_t, inverse_wishart
 from tests.estimate.bayes.models import design, pedigree, table
 
+pytest.importorskip("nutpie")
+
 M, N = 8, 4
 
 
