@@ -254,6 +254,14 @@ def take_off(K: Floats, sums: Floats, A: Floats) -> None:
 
 
 @inlined
+def add_square(A: Floats, factor: Index, a: Floats) -> None:
+    """Add factor a a' to A."""
+    for i in range(len(a)):
+        for j in range(len(a)):
+            A[i, j] += factor * a[i] * a[j]
+
+
+@inlined
 def sum_slopes(
     model: Components, K: Floats, U: Floats, by_A: Floats, out: Floats
 ) -> None:
@@ -262,7 +270,11 @@ def sum_slopes(
     dK = E' dLambda U' + U dLambda' E, E = I - C K, so they are 2 (counts C - E by_K) U.
     """
     d, s = K.shape[:2]
-    by_K = np.dot(model.sums, by_A.ravel()).reshape((d, s, s))
+    by_K = np.zeros((d, s, s))
+    flat, slopes = by_K.ravel(), by_A.ravel()
+    for row in range(len(flat)):
+        for c in range(len(slopes)):
+            flat[row] += model.sums[row, c] * slopes[c]
     CK, W, slope = np.empty((3, s, s))
     out[:] = 0.0
     for g in range(d):
@@ -318,7 +330,7 @@ def density_of_components(
     invert_lower(A, w, inverse)
     multiply(inverse.T, inverse, by_A)
     ratio = r2 / scaled2
-    by_A += (ratio - 1.0) * r2 * np.outer(by_A[w - 1], by_A[w - 1])
+    add_square(by_A, (ratio - 1.0) * r2, by_A[w - 1].copy())
     sum_slopes(model, K, U, by_A, by_Lambda)
     G = np.empty(T.shape)
     take_slopes(model, by_Lambda, sigma, G)
