@@ -94,7 +94,7 @@ def fit(
     residual : ``"us(visit | id)"``; also cs, csh, ar1, arh1, car1, toep, toeph, ante1,
         diag, exp, gau, mat; ``arm/id`` gives each arm its parameters
     dispersion : of the log residual standard deviation, ``"~ sex"``
-    start, control : theta (t,) to start from; options as `Control` or as `Sampling`
+    start, control : theta (t,) to start from; options as `Control`, `Sampling`, `Sums`
     prior : for "Bayes", ``{"Subject": [priors.half_t(3, 50), priors.lkj(2)]}``
     progress : show a bar; None after a few seconds, if tqdm is installed
 
