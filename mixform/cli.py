@@ -13,15 +13,19 @@ from typing import NoReturn
 from mixform import datasets, lme4
 from mixform._version import __version__
 from mixform.api import fit
+from mixform.call import METHODS
 from mixform.errors import MixformError, MixformWarning
 from mixform.report import Summary, ranef_summary
-from mixform.result import Result
+from mixform.result import BayesResult, Result
 
 EXAMPLE = 'mixform "Reaction ~ Days + (Days | Subject)" sleepstudy --anova'
 
 
 #: What may follow --anova; alone it means type 3.
 TYPES = ("1", "2", "3", "I", "II", "III")
+
+#: Options that a posterior has nothing for.
+NOT_OF_DRAWS = ("anova", "correlation", "lme4", "lme4_program", "lme4_output")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mixform {__version__}")
     parser.add_argument("formula", help='e.g. "y ~ trt + (1 | id)"')
     parser.add_argument("data", help="a CSV or Parquet file, or a built-in data set")
-    parser.add_argument("--ml", action="store_true", help="fit by ML, not REML")
+    _add_method(parser)
     parser.add_argument(
         "--anova",
         choices=TYPES,
@@ -68,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FACTOR=NAME",
         action="append",
         default=[],
-        help="treatment, sum, helmert or poly; may be repeated",
+        help="treatment, sum, helmert, poly or full; may be repeated",
     )
     parser.add_argument(
         "--missing",
@@ -86,6 +90,26 @@ def build_parser() -> argparse.ArgumentParser:
         "--format", choices=("text", "html", "latex"), default="text", dest="layout"
     )
     return parser
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        type=str.upper,
+        default="REML",
+        help="REML (default), ML, ANOVA (mean squares) or Bayes (draws)",
+    )
+    parser.add_argument(
+        "--ml",
+        action="store_const",
+        dest="method",
+        const="ML",
+        help="the same as --method ML",
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, help="of Bayes, for the same draws again"
+    )
 
 
 def _add_lme4(parser: argparse.ArgumentParser) -> None:
@@ -111,13 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     options = build_parser().parse_args(_with_type(given))
     try:
+        _require_use(options)
         with warnings.catch_warnings():
             # The printout says what these warnings say.
             warnings.simplefilter("ignore", MixformWarning)
             model = fit(
                 options.formula,
                 _read(options.data),
-                method="ML" if options.ml else "REML",
+                method=options.method,
+                control=None if options.seed is None else {"seed": options.seed},
                 weights=options.weights,
                 offset=options.offset,
                 subset=options.subset,
@@ -174,9 +200,13 @@ def _contrasts(pairs: Sequence[str]) -> dict[str, object]:
     return chosen
 
 
-def _report(model: Result, options: argparse.Namespace) -> str:
+def _report(model: Result | BayesResult, options: argparse.Namespace) -> str:
+    if isinstance(model, BayesResult):
+        return _report_of_draws(model, options)
     summary = model.summary(correlation=options.correlation)
     parts = [_lay_out(summary, options.layout)]
+    if model.method == "ANOVA":
+        parts.append(_lay_out(model.mean_squares().summary(), options.layout))
     if options.anova:
         parts.append(_lay_out(model.anova(options.anova).summary(), options.layout))
     if options.ranef:
@@ -189,6 +219,23 @@ def _report(model: Result, options: argparse.Namespace) -> str:
         )
         parts.append(_lay_out(beside.summary(), options.layout))
     return "\n\n".join(parts)
+
+
+def _report_of_draws(model: BayesResult, options: argparse.Namespace) -> str:
+    parts = [_lay_out(model.summary(), options.layout)]
+    if options.ranef:
+        parts.append(_lay_out(ranef_summary(model.ranef()), options.layout))
+    return "\n\n".join(parts)
+
+
+def _require_use(options: argparse.Namespace) -> None:
+    """Refuse options that a posterior has nothing for."""
+    for name in NOT_OF_DRAWS:
+        if options.method == "BAYES" and getattr(options, name):
+            raise MixformError(
+                f"--{name.replace('_', '-')} has no use with --method Bayes.",
+                hint="Leave it out, or use --method REML.",
+            )
 
 
 def _lay_out(summary: Summary, layout: str) -> str:

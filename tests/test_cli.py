@@ -53,6 +53,7 @@ def test_parquet_file_is_read(capsys, tmp_path):
     ("arguments", "options"),
     [
         (["--ml"], {"method": "ML"}),
+        (["--method", "ml"], {"method": "ML"}),
         (["--weights", "w"], {"weights": "w"}),
         (["--offset", "w"], {"offset": "w"}),
         (["--subset", "Days > 2"], {"subset": "Days > 2"}),
@@ -82,6 +83,24 @@ def test_anova_and_random_effects_follow_on_request(capsys):
     assert str(m.anova()) in out
 
 
+def test_mean_squares_follow_an_analysis_of_variance(capsys):
+    formula = "Y ~ A * B + (1 | Block) + (1 | A:Block)"
+    status, out, _ = run(capsys, formula, "stroup", "--method", "ANOVA")
+    m = mf.fit(formula, mf.datasets.load("stroup"), method="ANOVA")
+    assert status == 0
+    assert out == f"{m}\n\n{m.mean_squares()}\n"
+
+
+def test_draws_of_a_seed_are_printed(capsys):
+    pytest.importorskip("nutpie")
+    arguments = [FORMULA, "sleepstudy", "--method", "Bayes", "--seed", "1", "--ranef"]
+    status, out, _ = run(capsys, *arguments)
+    data = mf.datasets.load("sleepstudy")
+    m = mf.fit(FORMULA, data, method="Bayes", control={"seed": 1})
+    assert status == 0
+    assert out.startswith(f"{m}\n\nRandom effects:\n")
+
+
 def test_correlation_on_request(capsys):
     _, out, _ = run(capsys, FORMULA, "sleepstudy", "--correlation")
     assert "Correlation of fixed effects:" in out
@@ -108,6 +127,11 @@ def test_other_formats(capsys, layout, sign):
         ([FORMULA, "sleepstudy", "--weights", "w"], "Unknown column 'w'."),
         ([FORMULA, "sleepstudy", "--contrasts", "a"], "--contrasts 'a' is not"),
         ([FORMULA, "sleepstudy", "--subset", "Days >"], "subset='Days >' cannot be"),
+        (
+            [FORMULA, "sleepstudy", "--anova", "--method", "Bayes"],
+            "--anova has no use with --method Bayes.",
+        ),
+        ([FORMULA, "sleepstudy", "--seed", "1"], "Unknown control option 'seed'"),
     ],
     ids=str,
 )
