@@ -15,7 +15,7 @@ from mixform.inference.general_linear import as_matrix, solve_general_linear
 from mixform.mme.matrix_level import column_names
 from mixform.report.bootstrap import Printed
 from mixform.report.general_linear import printed_general_linear
-from mixform.result import Result
+from mixform.result import BayesResult, Result
 
 
 def gls(
@@ -100,9 +100,9 @@ def estimable(model: object, K: object = None) -> Estimability:
 
 def _columns_of(model: Any) -> tuple[Matrix, ColumnSpace, Callable[[int], str]]:
     """Return X, what it determines, and how its rows are described."""
-    if isinstance(model, Result):
-        fixed = model._fit.design.fixed
-        return fixed.coded.values, fixed.space, row_namer(model._fit)
+    if isinstance(model, Result | BayesResult):
+        fixed = model.design.fixed
+        return fixed.coded.values, fixed.space, row_namer(model.design)
     if hasattr(model, "space"):
         return as_matrix(model.X, "X"), model.space, _numbered
     columns = as_matrix(model, "X")

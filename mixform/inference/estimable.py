@@ -18,9 +18,8 @@ import pandas as pd
 from scipy.linalg import qr
 
 from mixform._typing import Matrix, Vector
-from mixform.design import ColumnSpace
+from mixform.design import ColumnSpace, Design
 from mixform.design.model_matrix import variables_of
-from mixform.estimate import Fit
 
 #: Distinct rows of X up to which a difference of two is looked for.
 PAIRS = 2000
@@ -144,9 +143,8 @@ def _written(combination: dict[str, float]) -> str:
     return text + (f" + ... ({rest} more)" if rest > 0 else "")
 
 
-def row_namer(fit: Fit) -> Callable[[int], str]:
+def row_namer(design: Design) -> Callable[[int], str]:
     """Return a description of the rows of X: the values of the fixed variables."""
-    design = fit.design
     names = variables_of(design.fixed.coded.spec.formula)
     columns = {name: design.columns[name] for name in names if name in design.columns}
 

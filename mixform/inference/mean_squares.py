@@ -141,7 +141,7 @@ def _notes(
 ) -> list[str]:
     """Say what is not in the table."""
     notes = [
-        f"{one.name} has no degrees of freedom after the random terms."
+        f"{one.name} has no degrees of freedom after the other terms."
         for one in fixed
         if not one.num_df
     ]
@@ -154,14 +154,13 @@ def _notes(
 def _fixed_sources(fit: Fit, sums: str) -> list[FixedSource]:
     fixed, blocks = fit.design.fixed, fit.design.blocks
     columns = columns_of(fit.design)
-    X = fixed.Q @ fixed.R
-    X = X / np.sqrt(np.einsum("ij,ij->j", X, X))
+    X = _unit_columns(fit)
     response = checked_response(fit.design)
     y = columns.Q @ response.projection[:, 0]
     y += response.y_scale[0] * response.rest[:, 0]
-    place = {column: i for i, column in enumerate(fixed.kept)}
-    terms = fixed.coded.terms
-    own = [[place[c] for c in term.columns if c in place] for term in terms]
+    terms, kept = fixed.coded.terms, set(fixed.kept)
+    # A term is all its columns, aliased ones too, or out of the model.
+    own = [list(t.columns) if kept & set(t.columns) else [] for t in terms]
     left: dict[frozenset[int], Matrix] = {}
     out: list[FixedSource] = []
     for t, term in enumerate(terms):
@@ -197,6 +196,15 @@ def _fixed_sources(fit: Fit, sums: str) -> list[FixedSource]:
             )
         )
     return out
+
+
+def _unit_columns(fit: Fit) -> Matrix:
+    """Return X (n, c) with aliased columns, weighted, its columns of unit length."""
+    X = fit.design.fixed.coded.values
+    if fit.design.weights is not None:
+        X = X * np.sqrt(fit.design.weights)[:, None]
+    lengths = np.sqrt(np.einsum("ij,ij->j", X, X))
+    return X / np.where(lengths > 0.0, lengths, 1.0)
 
 
 def _spans(block: RandomBlock, values: Matrix) -> bool:

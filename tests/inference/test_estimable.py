@@ -141,3 +141,18 @@ def test_bad_input_is_told():
         mf.estimable([1.0, 2, 3])
     with pytest.raises(DesignError, match="X is not numeric"):
         mf.estimable("model")
+
+
+def test_posterior_has_the_columns_of_its_model():
+    pytest.importorskip("nutpie")
+    data = mf.datasets.load("pigs")
+    control = {"draws": 20, "tune": 50, "chains": 1, "seed": 1}
+    with pytest.warns(mf.ConvergenceWarning):
+        posterior = mf.fit(
+            "gain ~ group",
+            data,
+            contrasts={"group": "full"},
+            method="Bayes",
+            control=control,
+        )
+    assert str(mf.estimable(posterior)) == str(mf.estimable(pigs()))

@@ -137,3 +137,34 @@ def test_other_fits_have_none():
     m = mf.fit("gain ~ group", mf.datasets.load("pigs"))
     with pytest.raises(mf.InferenceError, match="A fit by REML has no mean squares"):
         m.mean_squares()
+
+
+@pytest.mark.parametrize("levels", ["abcd", "dcba", "bdac"])
+@pytest.mark.filterwarnings("ignore::mixform.errors.RankDeficiencyWarning")
+def test_term_that_others_span_has_nothing_of_its_own(levels):
+    """What is left of a by the order of its levels would be an arbitrary contrast."""
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame(
+        {"a": rng.choice(list("abcd"), 50), "b": rng.integers(0, 5, 50)}
+    )
+    data["half"] = np.where(data["a"].isin(["a", "b"]), "one", "two")
+    data["a"] = pd.Categorical(data["a"], categories=list(levels))
+    data["y"] = rng.normal(size=50)
+
+    def table(fixed, **control):
+        formula = f"y ~ {fixed} + (1 | b)"
+        m = mf.fit(formula, data, method="ANOVA", weights="w", control=control)
+        return m.mean_squares()
+
+    data["w"] = rng.uniform(0.5, 2.0, 50)
+    found, alone = table("half + a"), table("a")
+    assert list(found.index) == ["a", "b", "Residual"]
+    assert found.loc["a", "num_df"] == 2  # within the halves
+    note = "half has no degrees of freedom after the other terms."
+    assert found.attrs["notes"] == (note,)
+    pd.testing.assert_frame_equal(found.loc[["b"]], alone.loc[["b"]])
+    by_order = table("half + a", sums="type1")
+    assert by_order["num_df"].tolist()[:2] == [1, 2]
+    both = table("a", sums="type1")
+    total = by_order["sum_sq"].iloc[:2].sum()
+    assert total == pytest.approx(both.loc["a", "sum_sq"])
