@@ -9,13 +9,15 @@ import numpy as np
 
 from mixform._typing import Matrix
 from mixform.design import ColumnSpace, matrix_part
+from mixform.errors import InferenceError
 from mixform.inference.estimability import read_contrast
 from mixform.inference.estimable import Estimability, estimability, row_namer
 from mixform.inference.general_linear import as_matrix, solve_general_linear
 from mixform.mme.matrix_level import column_names
 from mixform.report.bootstrap import Printed
 from mixform.report.general_linear import printed_general_linear
-from mixform.result import BayesResult, Result
+from mixform.result import BayesResult, LmList, Result
+from mixform.result.second_stage import SecondStage
 
 
 def gls(
@@ -105,6 +107,11 @@ def _columns_of(model: Any) -> tuple[Matrix, ColumnSpace, Callable[[int], str]]:
         return fixed.coded.values, fixed.space, row_namer(model.design)
     if hasattr(model, "space"):
         return as_matrix(model.X, "X"), model.space, _numbered
+    if isinstance(model, LmList | SecondStage):
+        raise InferenceError(
+            f"A {type(model).__name__} is not one model with one X.",
+            hint="Ask of its single_stage(), or of X.",
+        )
     columns = as_matrix(model, "X")
     return columns, matrix_part(columns, column_names(model)).space, _numbered
 

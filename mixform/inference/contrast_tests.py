@@ -40,6 +40,7 @@ class HypothesisTest:
     ----------
     f_value, num_df, den_df, p_value : of the joint test; num_df is the rank of L
     table : for each row: estimate, se, df, t_value, p_value
+    rhs : value of each row under the hypothesis
     covariance : (r, r) of the estimates L beta, by row
     method : of the covariance and the denominator degrees of freedom
     se_ratio : standard error of each row over that by (X'V^-1X)^-1, which ignores
@@ -51,13 +52,17 @@ class HypothesisTest:
     den_df: float
     p_value: float
     table: pd.DataFrame
+    rhs: pd.Series
     covariance: pd.DataFrame
     method: str
     se_ratio: pd.Series
 
     def __str__(self) -> str:
         shown = "{:.5g}".format
-        lines = [self.table.to_string(float_format=shown), ""]
+        table = self.table.copy()
+        if self.rhs.any():
+            table.insert(2, "rhs", self.rhs.to_numpy())
+        lines = [table.to_string(float_format=shown), ""]
         if 1 < len(self.table) <= PRINTED:
             plain = self.covariance.set_axis(range(1, len(self.table) + 1), axis=1)
             lines += ["Covariance of the estimates:"]
@@ -214,6 +219,7 @@ def joint_test(
         den_df=den_df,
         p_value=p_value,
         table=table,
+        rhs=pd.Series(rhs, index=names),
         covariance=pd.DataFrame(covariance, index=names, columns=names),
         method=approximation.title,
         se_ratio=pd.Series(ratio, index=names),

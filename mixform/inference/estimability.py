@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from formulaic.errors import FormulaParsingError, FormulaSyntaxError
 from formulaic.utils.constraints import LinearConstraints
+from scipy.sparse import issparse
 
 from mixform._typing import Matrix, Vector
 from mixform.design import FixedPart
@@ -36,37 +37,53 @@ def read_contrast(
     ------
     InferenceError : unknown coefficient, wrong width, unreadable equation
     """
-    labels: tuple[str, ...]
     if isinstance(L, list | tuple) and all(isinstance(row, str) for row in L):
         L = ", ".join(cast("list[str]", L))
-    if isinstance(L, pd.Series):
-        L = L.to_dict()
-    elif isinstance(L, pd.DataFrame):
-        L = {str(label): row.to_dict() for label, row in L.iterrows()}
     if isinstance(L, str):
         matrix, right, labels = _read_equations(L, names)
         if np.any(np.asarray(rhs) != 0.0):
             raise InferenceError("Give the right-hand side in the string, not as rhs=.")
-        return matrix, right, labels
-    if isinstance(L, Mapping):
-        matrix, labels = _read_mapping(cast("Mapping[str, Any]", L), names)
     else:
-        matrix = np.atleast_2d(_as_floats(L, "L"))
-        labels = tuple(f"row {i + 1}" for i in range(len(matrix)))
-    if matrix.ndim != 2 or matrix.shape[1] != len(names):
-        raise InferenceError(
-            f"L has {matrix.shape[-1]} columns, the model has {len(names)} "
-            "coefficients.",
-            hint=f"The coefficients are {', '.join(names)}.",
-        )
-    if not np.all(np.isfinite(matrix)):
-        raise InferenceError("L holds values that are not finite.")
-    right = _as_floats(rhs, "rhs")
+        matrix, labels = _read_matrix(L, names)
+        right = _as_floats(rhs, "rhs")
+    _require_shape(matrix, names)
     if right.shape not in {(), (1,), (len(matrix),)} or not np.all(np.isfinite(right)):
         raise InferenceError(
             f"rhs must be a finite number, or {len(matrix)} of them, one for each row."
         )
     return matrix, np.broadcast_to(right, len(matrix)).copy(), labels
+
+
+def _require_shape(matrix: Matrix, names: Sequence[str]) -> None:
+    """Refuse no rows, another width, and values that are not finite."""
+    if not len(matrix):
+        raise InferenceError(
+            "L has no rows.",
+            hint="Give one for each function of the coefficients.",
+        )
+    if matrix.ndim != 2:
+        raise InferenceError(f"L has shape {matrix.shape}, not (r, {len(names)}).")
+    if matrix.shape[1] != len(names):
+        raise InferenceError(
+            f"L has {matrix.shape[1]} columns, the model has {len(names)} "
+            "coefficients.",
+            hint=f"The coefficients are {', '.join(names)}.",
+        )
+    if not np.all(np.isfinite(matrix)):
+        raise InferenceError("L holds values that are not finite.")
+
+
+def _read_matrix(L: Any, names: Sequence[str]) -> tuple[Matrix, tuple[str, ...]]:
+    if isinstance(L, pd.Series):
+        L = L.to_dict()
+    if isinstance(L, pd.DataFrame):
+        rows = cast("list[dict[str, Any]]", [row.to_dict() for _, row in L.iterrows()])
+        return _read_rows(rows, names), tuple(map(str, L.index))
+    if isinstance(L, Mapping):
+        return _read_mapping(cast("Mapping[str, Any]", L), names)
+    dense = cast("Any", L).toarray() if issparse(L) else L
+    matrix = np.atleast_2d(_as_floats(dense, "L"))
+    return matrix, tuple(f"row {i + 1}" for i in range(len(matrix)))
 
 
 def _as_floats(values: object, what: str) -> Matrix:
@@ -85,16 +102,23 @@ def _read_mapping(
 ) -> tuple[Matrix, tuple[str, ...]]:
     nested = all(isinstance(value, Mapping) for value in L.values())
     rows = L if nested else {"contrast": L}
+    return _read_rows(list(rows.values()), names), tuple(str(label) for label in rows)
+
+
+def _read_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Matrix:
     matrix = np.zeros((len(rows), len(names)))
-    for i, row in enumerate(rows.values()):
+    for i, row in enumerate(rows):
         for name, value in row.items():
             if name not in names:
                 raise InferenceError(
                     f"There is no coefficient {name!r}.",
                     hint=suggest(str(name), names, "Coefficients"),
                 )
-            matrix[i, list(names).index(name)] = float(_as_floats(value, "L"))
-    return matrix, tuple(str(label) for label in rows)
+            number = _as_floats(value, f"The number of {name!r}")
+            if number.ndim:
+                raise InferenceError(f"{name!r} has {value!r}, not one number.")
+            matrix[i, list(names).index(name)] = number
+    return matrix
 
 
 def _read_equations(

@@ -24,7 +24,7 @@ from mixform.inference.contrast_tests import HypothesisTest, joint_test, two_sid
 from mixform.inference.estimability import read_contrast
 from mixform.inference.least_squares import Exact, LeastSquares, sums_of_squares
 from mixform.inference.side_conditions import side_conditions
-from mixform.mme.matrix_level import column_names
+from mixform.mme.matrix_level import column_names, floats
 from mixform.mme.whitener import Whitener, whitener
 
 #: What to do about missing values.
@@ -275,8 +275,10 @@ def solve_general_linear(
     response, columns = _checked(y, X)
     names = column_names(X)
     n = len(response)
-    if sigma2 is not None and not (np.isfinite(sigma2) and sigma2 > 0.0):
-        raise DesignError(f"sigma2 is {sigma2!r}, not a positive number.")
+    if sigma2 is not None:
+        given = floats(sigma2, "sigma2")
+        if given.ndim or not (np.isfinite(given) and given > 0.0):
+            raise DesignError(f"sigma2 is {sigma2!r}, not a positive number.")
     root = whitener(V, n)
     space = matrix_part(columns, names).space
     if sigma2 is None and n <= len(space.kept):
@@ -309,13 +311,15 @@ def solve_general_linear(
 
 
 def _checked(y: object, X: object) -> tuple[Vector, Matrix]:
-    response, columns = _as_floats(y, "y"), as_matrix(X, "X")
+    response, columns = floats(y, "y"), as_matrix(X, "X")
     if response.ndim == 2 and 1 in response.shape:
         response = response.ravel()
     if response.ndim != 1:
         raise DesignError(f"y has shape {response.shape}, not (n,).")
     if len(columns) != len(response):
         raise DesignError(f"X has {len(columns)} rows, y has {len(response)}.")
+    if not len(response):
+        raise DesignError("y has no rows.")
     bad = np.flatnonzero(~np.isfinite(response))
     if len(bad):
         raise DesignError(
@@ -344,17 +348,7 @@ def as_matrix(values: object, name: str) -> Matrix:
     return columns
 
 
-def _as_floats(values: object, name: str) -> Any:
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DesignError(
-            f"{name} is not numeric.",
-            hint="Give numbers; fit() makes columns of the levels of a factor.",
-        ) from None
-
-
 def _dense(values: object, name: str = "The matrix") -> Matrix:
     if issparse(values):
-        return np.asarray(cast("Any", values).toarray(), dtype=np.float64)
-    return _as_floats(values, name)
+        values = cast("Any", values).toarray()
+    return floats(values, name)

@@ -34,10 +34,11 @@ def side_conditions(space: ColumnSpace, given: object) -> tuple[Matrix, str]:
         if given == SOLUTIONS[1]:
             how = "the one of least length"
         return np.eye(c) - N @ np.linalg.solve(S @ N, S), how
-    if isinstance(given, str) and "=" not in given and given not in space.names:
+    unknown = isinstance(given, str) and "=" not in given and given not in space.names
+    if unknown or given is None:
         raise DesignError(
             f"Unknown solution {given!r}.",
-            hint=suggest(given, SOLUTIONS, "Choices")
+            hint=suggest(str(given), SOLUTIONS, "Choices")
             + " Or side conditions such as 'a + b = 0'.",
         )
     try:
@@ -50,8 +51,8 @@ def side_conditions(space: ColumnSpace, given: object) -> tuple[Matrix, str]:
     size = np.abs(S).max(initial=0.0) * np.abs(N).max(initial=0.0)
     if np.linalg.matrix_rank(SN, tol=1e-8 * size) < a:
         raise DesignError(
-            f"The side conditions leave more than one solution: it takes {a} on the "
-            f"{a} directions that X does not determine.",
+            f"The side conditions leave more than one solution: X leaves {a} "
+            f"direction{'s' if a > 1 else ''} undetermined, and it takes {a} on them.",
             hint="Give one for each column that is a combination of others: "
             f"{', '.join(space.names[j] for j in space.aliased)}.",
         )

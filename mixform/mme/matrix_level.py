@@ -73,10 +73,10 @@ class Solution:
         InferenceError : a row of K is not estimable: no combination of rows of X; or
             of another width
         """
-        rows = np.atleast_2d(np.asarray(K, dtype=np.float64))
+        rows = np.atleast_2d(floats(K, "K"))
         p = len(self.beta)
-        if rows.shape[1] != p:
-            raise InferenceError(f"K has {rows.shape[1]} columns; X has {p}.")
+        if rows.ndim != 2 or rows.shape[1] != p:
+            raise InferenceError(f"K has {rows.shape[-1]} columns; X has {p}.")
         self.space.require_estimable(rows)
         if self.C_inverse is None:
             return rows @ self.beta, None
@@ -120,7 +120,7 @@ class MixedModelEquations:
         R: object = None,
         Rinv: object = None,
     ) -> None:
-        self.y: Vector = np.asarray(y, dtype=np.float64).ravel()
+        self.y: Vector = floats(y, "y").ravel()
         n = len(self.y)
         #: Names of the columns of X: those of a frame, or x1, x2, ...
         self.names = column_names(X)
@@ -212,6 +212,25 @@ class MixedModelEquations:
         )
 
 
+def floats(values: Any, name: str) -> Any:
+    """Return an array of real numbers.
+
+    Raises
+    ------
+    DesignError : text, ragged lists, complex numbers
+    """
+    try:
+        out = np.asarray(values)
+        if not np.iscomplexobj(out):
+            return out.astype(np.float64, copy=False)
+    except (TypeError, ValueError):
+        pass
+    raise DesignError(
+        f"{name} is not numeric.",
+        hint="Give real numbers; fit() makes columns of the levels of a factor.",
+    )
+
+
 def column_names(X: Any) -> tuple[str, ...]:
     """Return the names of the columns of a frame, else x1, x2, ..."""
     if hasattr(X, "columns"):
@@ -222,12 +241,12 @@ def column_names(X: Any) -> tuple[str, ...]:
 
 def space_of(X: Any, names: tuple[str, ...]) -> ColumnSpace:
     """Return which functions of the coefficients of X (n, p) are estimable."""
-    values = _dense(X) if issparse(X) else np.asarray(X, dtype=np.float64)
+    values = _dense(X) if issparse(X) else floats(X, "X")
     return matrix_part(values, names).space
 
 
 def _sparse(matrix: Any, name: str) -> Any:
-    values: Any = matrix if issparse(matrix) else np.asarray(matrix, dtype=np.float64)
+    values: Any = matrix if issparse(matrix) else floats(matrix, name)
     if values.ndim != 2:
         raise DesignError(f"{name} is no matrix.")
     return csr_array(values)
@@ -249,8 +268,8 @@ def _precision(given: object, inverse: object, n: int, name: str) -> Any:
     """Return the inverse of a covariance of size n, sparse."""
     value = cast("Any", given if inverse is None else inverse)
     if not hasattr(value, "tocsr"):
-        value = np.asarray(value, dtype=np.float64)
-        if value.ndim < 2:
+        value = floats(value, name)
+        if value.shape in {(), (1,), (n,)}:
             value = diags_array(np.broadcast_to(value, n).astype(np.float64))
     if value.shape != (n, n):
         raise DesignError(f"{name} has shape {value.shape}, not {(n, n)}.")

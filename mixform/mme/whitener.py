@@ -46,7 +46,10 @@ def whitener(V: object, n: int) -> Whitener:
     if issparse(V):
         return _sparse(csc_array(cast("Any", V), dtype=np.float64), n)
     try:
-        values = np.asarray(1.0 if V is None else V, dtype=np.float64)
+        values = np.asarray(1.0 if V is None else V)
+        if np.iscomplexobj(values):
+            raise TypeError
+        values = values.astype(np.float64, copy=False)
     except (TypeError, ValueError):
         raise DesignError(
             f"V is a {type(V).__name__}, no matrix of numbers.",

@@ -88,11 +88,12 @@ def estimate_between(
     ------
     FormulaError, DesignError, InferenceError : as `LmList.second_stage`
     """
-    if correct not in CORRECTIONS:
+    if str(correct).lower() not in CORRECTIONS:
         raise DesignError(
             f"Unknown correct {correct!r}.",
             hint=suggest(str(correct), CORRECTIONS, "Choices"),
         )
+    correct = correct.lower()
     parts = parse_between(formula, fits.names)
     between = build_between(fits.design, table_of(call), parts, call.missing)
     S = sampling_covariances(fits, between, sigma)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -119,3 +120,25 @@ def test_printed_test_states_f_its_df_and_p(stools):
     verdict = str(found).splitlines()[-1]
     assert verdict.startswith(f"F(2, {found.den_df:.5g}) = {found.f_value:.5g}, p = ")
     assert repr(found) == str(found)
+
+
+def test_value_under_the_hypothesis_is_printed(stools):
+    name = "Type[T.T2]"
+    given = stools.test({"two": {name: 1}, "three": {"Type[T.T3]": 1}}, rhs=[4, 0])
+    assert given.rhs.to_dict() == {"two": 4.0, "three": 0.0}
+    assert str(given).splitlines()[0].split() == [
+        *["estimate", "se", "rhs", "df", "t_value", "p_value"]
+    ]
+    assert str(given).splitlines()[1].split()[3] == "4"
+    assert "rhs" not in str(stools.test({name: 1}))
+    pd.testing.assert_frame_equal(
+        stools.test({name: 1}, rhs=4).table.reset_index(drop=True),
+        stools.test(f"{name} = 4").table.reset_index(drop=True),
+    )
+
+
+def test_rows_of_a_frame_with_one_label_are_both_tested(stools):
+    rows = [{"Type[T.T2]": 1.0}, {"Type[T.T3]": 1.0}]
+    found = stools.test(pd.DataFrame(rows, index=["same", "same"]).fillna(0.0))
+    assert found.num_df == 2
+    assert found.f_value == stools.test("Type[T.T2] = 0, Type[T.T3] = 0").f_value

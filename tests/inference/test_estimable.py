@@ -126,6 +126,11 @@ def test_regression_names_values_of_covariates():
     assert mf.estimable(mf.fit("y ~ 1", data)).combinations == ({"row 0": 1.0},)
 
 
+def test_sparse_rows_are_rows():
+    rows = csr_array([[0.0, 1.0, -1.0]])
+    assert str(mf.estimable(PIGS, rows)) == str(mf.estimable(PIGS, rows.toarray()))
+
+
 def test_long_lists_of_names_are_cut():
     X = np.column_stack([np.ones(20), np.eye(20)])
     reason = mf.estimable(X, {"x1": 1}).table["reason"].iloc[0]
@@ -135,6 +140,17 @@ def test_long_lists_of_names_are_cut():
 def test_bad_input_is_told():
     with pytest.raises(InferenceError, match="There is no coefficient 'd3'"):
         mf.estimable(PIGS, {"d3": 1})
+    for nothing in ([], {}, "", np.ones((0, 3))):
+        with pytest.raises(InferenceError, match="L has no rows"):
+            mf.estimable(PIGS, nothing)
+    with pytest.raises(InferenceError, match=r"'d1' has .*, not one number"):
+        mf.estimable(PIGS, {"d1": [1, 2]})
+    with pytest.raises(InferenceError, match=r"L has shape \(1, 1, 3\)"):
+        mf.estimable(PIGS, [[[1, 1, 0]]])
+    growth = mf.lm_list("distance ~ age | Subject", mf.datasets.load("Orthodont"))
+    for many in (growth, growth.second_stage()):
+        with pytest.raises(InferenceError, match="is not one model with one X"):
+            mf.estimable(many)
     with pytest.raises(InferenceError, match="L has 2 columns"):
         mf.estimable(PIGS, [[1, 2]])
     with pytest.raises(DesignError, match=r"X has shape \(3,\)"):

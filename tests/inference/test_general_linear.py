@@ -294,7 +294,8 @@ def test_output_names_what_is_not_unique():
     ("given", "message"),
     [
         ("zero", "Unknown solution 'zero'"),
-        ("mu + 0.5*d1 + 0.5*d2 = 0", "leave more than one solution: it takes 1"),
+        (None, "Unknown solution None"),
+        ("mu + 0.5*d1 + 0.5*d2 = 0", "more than one solution: X leaves 1 direction"),
         ("d1 = 0, d1 - d2 = 0", "restrict an estimable function"),
         ("d1 = 0, d2 = 0", "restrict an estimable function"),
         ("d1 = 1", "equal to zero"),
@@ -321,7 +322,13 @@ HOLE = np.where(np.arange(6) == 2, np.nan, Y)
         ({"X": Y}, r"X has shape \(6,\); it is a matrix"),
         ({"X": [["a"]] * 6}, "X is not numeric"),
         ({"V": -np.eye(6)}, "V is not positive"),
+        ({"X": X2 * 1j}, "X is not numeric"),
+        ({"y": Y * 1j}, "y is not numeric"),
+        ({"V": np.eye(6) * 1j}, "V is a ndarray, no matrix of numbers"),
+        ({"y": [], "X": np.ones((0, 2))}, "y has no rows"),
         ({"sigma2": 0.0}, "sigma2 is 0.0, not a positive number"),
+        ({"sigma2": "one"}, "sigma2 is not numeric"),
+        ({"sigma2": [1.0, 2.0]}, r"sigma2 is \[1.0, 2.0\], not a positive number"),
         ({"y": Y[:2], "X": X2[2:4]}, "2 rows cannot estimate 2 coefficients"),
     ],
 )

@@ -96,3 +96,27 @@ def test_a_solution_prints_without_its_large_matrices():
     shown = repr(mf.MixedModelEquations(y, X, Z, G=G, R=R).solve())
     assert "beta=" in shown
     assert "C_inverse" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"y": ["a", "b"]}, "y is not numeric"),
+        ({"X": [["a"], ["b"]]}, "X is not numeric"),
+        ({"Z": np.eye(2) * 1j}, "Z is not numeric"),
+        ({"G": [["a", 1], [1, 2]]}, "G is not numeric"),
+        ({"R": [1.0, 2.0, 3.0]}, r"R has shape \(3,\), not \(2, 2\)"),
+    ],
+)
+def test_what_is_no_matrix_of_numbers_is_named(arguments, message):
+    given = {"y": [1.0, 2.0], "X": np.ones((2, 1)), "Z": np.eye(2), "G": np.eye(2)}
+    with pytest.raises(DesignError, match=message):
+        mf.MixedModelEquations(**{**given, **arguments})
+
+
+def test_rows_to_estimate_are_numbers():
+    solved = mf.MixedModelEquations(
+        [1.0, 2.0], np.ones((2, 1)), np.eye(2), G=np.eye(2)
+    ).solve()
+    with pytest.raises(DesignError, match="K is not numeric"):
+        solved.estimate(["a"])

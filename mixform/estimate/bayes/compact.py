@@ -84,7 +84,7 @@ class Compact:
         K = half.swapaxes(-1, -2) @ half
         b = Lambda @ normal
         rest = Zty - self.C @ b
-        ZtX = self.ZtW[:-1].reshape(self.p, -1)
+        ZtX = self.ZtW[:-1].reshape(self.p, self.ZtW[0].size)
         Xty = Xty - b.reshape(len(b), -1) @ ZtX.T
         by_K = K.reshape(len(K), -1) @ self.sums
         A = (self.WtW - by_K.reshape(-1, self.p + 1, self.p + 1))[:, :-1, :-1]

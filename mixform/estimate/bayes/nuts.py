@@ -130,7 +130,7 @@ def warnings_of(
     worst = int(np.argmax(np.where(np.isnan(rhat), np.inf, rhat)))
     if options.chains > 1 and not rhat[worst] <= LARGEST_RHAT:
         out.append(
-            f"The chains disagree: R-hat of {names[worst]} is {rhat[worst]:.3f}, above "
+            f"The chains disagree: R-hat of {names[worst]} is {rhat[worst]:.4f}, above "
             f"{LARGEST_RHAT}."
         )
     least = np.minimum(bulk, tail)

@@ -43,6 +43,7 @@ CASES = {
     "covariance": ("y ~ (x | g)", {}, {"g": flat("covariance")}, [None], "auto"),
     "diag": ("y ~ x + (x || g)", {}, None, [None], "auto"),
     "crossed": ("y ~ x + (x | g) + (1 | h)", WEIGHTED, MIXED, [None] * 2, "auto"),
+    "no fixed": ("y ~ 0 + (1 | h / g)", WEIGHTED, None, [None] * 2, "auto"),
     "nested": ("y ~ 0 + x + (1 | h / g)", {}, None, [None] * 2, "auto"),
     "sparse": ("y ~ x + (x | g) + (1 | h)", WEIGHTED, MIXED, [None] * 2, "sparse"),
     "iid": (
