@@ -48,7 +48,7 @@ def test_contrast_with_labels_is_read_by_label(data, shape):
         (np.eye(2), [np.nan, 1.0], "rhs must be"),
         (np.eye(2), "a", "rhs is not numeric"),
         ([["a", "b"]], 0, "L is not numeric"),
-        ({"x": "q"}, 0, "L is not numeric"),
+        ({"x": "q"}, 0, "The number of .x. is not numeric"),
         ({"x": 1, "z": {"x": 1}}, 0, "There is no coefficient 'z'"),
     ],
 )
