@@ -408,3 +408,44 @@ def test_second_stage_prints_both_estimates():
         "Number of subjects: 40",
     ):
         assert piece in text
+
+
+def on_a_line(values):
+    """Three subjects, the second of which has these values."""
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame(
+        {"id": np.repeat(["a", "b", "c", "d"], 4), "t": [0, 1, 2, 3] * 4}
+    )
+    data["y"] = rng.normal(5.0, 2.0, 4).repeat(4) + data["t"] + rng.normal(size=16)
+    data.loc[data["id"] == "b", "y"] = values
+    return data
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.4, 0.7, 1.0], [7.1] * 4])
+def test_subject_without_residuals_is_named(values):
+    own = mf.lm_list("y ~ t | id", on_a_line(values), pool=False)
+    note = "The rows of b lie on the regression: standard errors are rounding."
+    assert own.notes == (note,)
+    assert f"Note: {note}" in str(own)
+    constant = values[0] == values[-1]
+    assert np.isnan(own.r2["b"]) if constant else own.r2["b"] == pytest.approx(1.0)
+    assert note in own.second_stage().notes  # D by moments needs no weights
+    for correct in ("reml", "ml"):
+        with pytest.raises(mf.InferenceError, match="of id 'b' leaves no residual"):
+            own.second_stage(correct=correct)
+    # The pooled variance is that of the others.
+    assert mf.lm_list("y ~ t | id", on_a_line(values)).notes == ()
+
+
+def test_subjects_that_all_lie_on_their_lines_are_noted():
+    data = on_a_line([0.0, 1.0, 2.0, 3.0])
+    found = mf.lm_list("z ~ t | id", data.assign(z=0.3 * data["t"] + 1.7))
+    assert found.notes[0].startswith("The rows of a, b, c, d lie on")
+
+
+def test_correction_may_be_written_as_methods_are():
+    data = mf.datasets.load("Orthodont")
+    found = mf.lm_list("distance ~ age | Subject", data)
+    assert str(found.second_stage(correct="REML")) == str(
+        found.second_stage(correct="reml")
+    )

@@ -16,6 +16,9 @@ from mixform._typing import Codes, Mask, Matrix, Stack, Vector
 from mixform.design import Design
 from mixform.design.fixed import ALIAS_TOLERANCE
 
+#: Share of a sum of squares that is rounding.
+ROUNDING = 1e-24
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SubjectFits:
@@ -29,6 +32,7 @@ class SubjectFits:
     counts : (m,) rows
     rss : (m,) residual sums of squares, weighted
     explained : (m,) sums of squares of the covariates, the constant left out
+    total : (m,) sums of squares of the response
     pool : whether all subjects have one residual variance
     """
 
@@ -38,6 +42,7 @@ class SubjectFits:
     counts: Codes
     rss: Vector
     explained: Vector
+    total: Vector
     pool: bool
 
     @property
@@ -96,8 +101,15 @@ class SubjectFits:
     @property
     def r2(self) -> Vector:
         """Share of the sum of squares explained, (m,); NaN where there is none."""
+        varying = self.explained + self.rss
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.explained / (self.explained + self.rss)
+            share = self.explained / varying
+        return np.where(varying > ROUNDING * self.total, share, np.nan)
+
+    @property
+    def exact(self) -> Mask:
+        """Whose rows leave nothing but rounding of degrees of freedom, (m,)."""
+        return (self.subject_df > 0) & (self.rss <= ROUNDING * self.total)
 
     @property
     def fitted(self) -> Vector:
@@ -170,7 +182,7 @@ def fit_subjects(design: Design, *, pool: bool) -> SubjectFits:
     m, k = design.blocks[0].m, design.fixed.coded.values.shape[1]
     coefficients, roots = np.empty((m, k)), np.empty((m, k, k))
     counts, first = np.empty(m, dtype=np.int64), int(_has_constant(design))
-    rss, explained = np.empty(m), np.empty(m)
+    rss, explained, total = np.empty(m), np.empty(m), np.empty(m)
     for subjects, rows, Z, y in _stacks(design):
         Q, R = np.linalg.qr(Z)
         effects = np.einsum("sij,si->sj", Q, y)
@@ -184,6 +196,7 @@ def fit_subjects(design: Design, *, pool: bool) -> SubjectFits:
         roots[subjects] = inverse
         counts[subjects] = rows.shape[1]
         rss[subjects] = np.einsum("si,si->s", rest, rest)
+        total[subjects] = np.einsum("si,si->s", y, y)
         explained[subjects] = np.einsum(
             "sj,sj->s", effects[:, first:], effects[:, first:]
         )
@@ -194,6 +207,7 @@ def fit_subjects(design: Design, *, pool: bool) -> SubjectFits:
         counts=counts,
         rss=rss,
         explained=explained,
+        total=total,
         pool=pool,
     )
 

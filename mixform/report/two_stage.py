@@ -71,12 +71,26 @@ def summarize_subjects(fits: SubjectFits, notes: Sequence[str]) -> Summary:
     return Summary((*sections, *_noted(notes)))
 
 
-def subject_notes(design: Design, dropped: Sequence[str]) -> tuple[str, ...]:
-    """Return what a reader must know of the rows and subjects that were left out."""
+def subject_notes(
+    design: Design, dropped: Sequence[str], fits: SubjectFits
+) -> tuple[str, ...]:
+    """Say which rows and subjects were left out, and whose errors are rounding.
+
+    Parameters
+    ----------
+    design : of all subjects
+    dropped : labels with the reason
+    fits : of the others
+    """
     few = f"{len(dropped)} subjects dropped for too few rows: {', '.join(dropped[:20])}"
     more = ", ..." if len(dropped) > 20 else ""
     lost = [f"{few}{more}."] if dropped else []
-    return (*missing_note(design), *lost)
+    exact = [str(label) for label in fits.levels[fits.exact]]
+    if fits.pool and not np.array_equal(fits.exact, fits.subject_df > 0):
+        exact = []  # the pooled variance is that of the others
+    which = ", ".join(exact[:20]) + (", ..." if len(exact) > 20 else "")
+    told = f"The rows of {which} lie on the regression: standard errors are rounding."
+    return (*missing_note(design), *lost, *([told] if exact else []))
 
 
 def summarize_second_stage(record: TwoStage, notes: Sequence[str]) -> Summary:

@@ -13,7 +13,7 @@ from mixform.call import Call, make_call, run, table_of, warn_of
 from mixform.design import Design, build_design
 from mixform.design.between import Between, build_between
 from mixform.design.model_matrix import find_name, variables_of
-from mixform.errors import DesignError, FormulaError, suggest
+from mixform.errors import DesignError, FormulaError, InferenceError, suggest
 from mixform.estimate import Fit
 from mixform.estimate.subjects import SubjectFits, find_shortage, fit_subjects
 from mixform.formula import (
@@ -70,7 +70,7 @@ def first_stage(
         rows[design.used] = ~short[block.codes]
         design = _design(call, rows)
     fits = fit_subjects(design, pool=pool)
-    return fits, subject_notes(first, dropped)
+    return fits, subject_notes(first, dropped, fits)
 
 
 def estimate_between(
@@ -149,6 +149,7 @@ def _likelihood_D(
     fits, changes = record.fits, dict[str, object]()
     variance = fits.pooled_variance if sigma is None else sigma**2
     if sigma is None and not fits.pool:
+        _require_variances(fits)
         weights = fits.design.weights
         own = fits.own_variances[fits.design.blocks[0].codes]
         precision = np.ones(len(fits.design.used))
@@ -158,6 +159,16 @@ def _likelihood_D(
     fit, _, _ = fit_both(record, call, correct, **changes)
     warn_of(fit, stacklevel=5)
     return covariances(fit)[0]
+
+
+def _require_variances(fits: SubjectFits) -> None:
+    exact = fits.levels[fits.exact]
+    if len(exact):
+        raise InferenceError(
+            f"The regression of {fits.design.blocks[0].term.group_label} {exact[0]!r} "
+            "leaves no residual variance that its rows could be weighted by.",
+            hint='Use correct="moment", or lm_list(pool=True).',
+        )
 
 
 def _design(call: Call, subset: object) -> Design:
