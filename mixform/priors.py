@@ -123,7 +123,13 @@ def inverse_wishart(df: float, scale: object) -> InverseWishart:
     scale : (k, k) positive definite, or a number for one variance
     """
     _require_positive(df, "inverse_wishart: df")
-    S = np.atleast_2d(np.array(scale, dtype=np.float64))
+    try:
+        S = np.atleast_2d(np.array(scale, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise DesignError(
+            f"inverse_wishart: the scale is a {type(scale).__name__}, no matrix of "
+            "numbers."
+        ) from None
     if S.ndim != 2 or S.shape[0] != S.shape[1] or not np.allclose(S, S.T):
         raise DesignError(
             f"inverse_wishart: the scale of shape {S.shape} is no matrix "

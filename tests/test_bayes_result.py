@@ -72,6 +72,27 @@ def test_print_shows_priors_parameters_and_convergence(m):
     assert r"\begin{tabular}" in m.summary().as_latex()
 
 
+def test_covariate_far_from_zero_is_noted(m):
+    """Days 0 to 9, from 200: mean over standard deviation 204.5 / sqrt(8.25)."""
+    late = sleep().assign(Days=sleep()["Days"] + 200.0)
+    far = sampled("Reaction ~ Days + (Days | Subject)", late)
+    assert far.notes[0] == (
+        "Days of Subject is 71 standard deviations from zero. Priors of intercepts, "
+        "which are at zero, shrink the variance of slopes: center Days."
+    )
+    apart = sampled("Reaction ~ Days + (Days || Subject)", late)
+    for other in (m, apart):
+        assert not any("from zero" in one for one in other.notes)
+
+
+def test_one_chain_is_called_so():
+    control = {**CONTROL, "chains": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mf.ConvergenceWarning)
+        one = mf.fit("Reaction ~ Days", sleep(), method="Bayes", control=control)
+    assert "1 chain of 200 draws" in str(one)
+
+
 def test_same_seed_gives_the_same_draws(m):
     again = m.update(progress=False) if m.converged else None
     if again is None:

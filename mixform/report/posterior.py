@@ -10,6 +10,7 @@ import pandas as pd
 
 from mixform._typing import Matrix
 from mixform.estimate.bayes.posterior import Posterior
+from mixform.estimate.bayes.resolved import uncentered
 from mixform.inference.means.linear_estimates import with_level
 from mixform.inference.means.mean_contrasts import read_columns
 from mixform.inference.posterior.linear import PosteriorEstimates, contrast
@@ -47,8 +48,9 @@ def summarize_posterior(
     """
     fit = posterior.fit
     kind = "Linear mixed model" if fit.design.blocks else "Linear model"
+    chains = "1 chain" if posterior.n_chains == 1 else f"{posterior.n_chains} chains"
     lines = [
-        f"{kind} by Bayes. {posterior.n_chains} chains of {posterior.n_draws} draws",
+        f"{kind} by Bayes. {chains} of {posterior.n_draws} draws",
         *design_lines(fit),
         "",
     ]
@@ -103,6 +105,11 @@ def posterior_notes(posterior: Posterior) -> list[str]:
             f"fixed and random effects were drawn for {len(posterior.beta)} of the "
             f"{len(posterior.sigma)} draws."
         )
+    notes += [
+        f"{name} of {term} is {ratio:.0f} standard deviations from zero. Priors of "
+        f"intercepts, which are at zero, shrink the variance of slopes: center {name}."
+        for term, name, ratio in uncentered(posterior.fit.design, posterior.priors)
+    ]
     return [*notes, *posterior.warnings]
 
 

@@ -21,6 +21,8 @@ from mixform.priors import LKJ, Flat, HalfT, InverseWishart, PriorOfSD, half_t, 
 #: Residual standard deviations of the response that the default scale stands for.
 WIDTH = 2.5
 RESIDUAL = "residual"
+#: Standard deviations from zero from which a covariate should be centered.
+FAR = 10.0
 #: Random terms whose coefficients all have a variance of their own.
 SUPPORTED = ("us", "diag", "iid")
 
@@ -131,6 +133,32 @@ def resolve_priors(design: Design, given: object, size: float) -> Priors:
             hint="Give half_t, flat or inverse_wishart of one variance.",
         )
     return Priors(terms=tuple(terms), residual=_filled(found[0], WIDTH * size))
+
+
+def uncentered(design: Design, priors: Priors) -> list[tuple[str, str, float]]:
+    """Return covariates whose zero, which priors are about, is far from the data.
+
+    Slopes that vary make intercepts at zero vary a lot, with a correlation next to -1
+    or 1: priors that have little of either are priors of slopes that vary little.
+
+    Returns
+    -------
+    term, covariate, and its mean over its standard deviation, above `FAR`
+    """
+    out: list[tuple[str, str, float]] = []
+    for term, block in zip(priors.terms, design.blocks, strict=True):
+        mean, spread = np.abs(block.design.mean(axis=0)), block.design.std(axis=0)
+        constant = spread <= 1e-8 * mean
+        free = isinstance(term.covariance, Flat)
+        if free or not term.coupled or not np.any(constant):
+            continue
+        with np.errstate(divide="ignore"):
+            ratio = np.where(constant, 0.0, mean / spread)
+        out += [
+            (term.label, term.columns[j], float(ratio[j]))
+            for j in np.flatnonzero(ratio > FAR)
+        ]
+    return out
 
 
 def _sizes(block: RandomBlock) -> Vector:

@@ -90,6 +90,7 @@ def test_extreme_values_have_a_density():
         (lambda: flat("sds"), "Did you mean 'sd'"),
         (lambda: inverse_wishart(1, np.eye(2)), "df must be above 1"),
         (lambda: inverse_wishart(3, -1.0), "not positive definite"),
+        (lambda: inverse_wishart(3, "one"), "the scale is a str, no matrix"),
         (lambda: inverse_wishart(3, [[1.0, 2.0], [0.0, 1.0]]), "square and symmetric"),
         (lambda: inverse_wishart(3, [[1.0, 2.0], [2.0, 1.0]]), "not positive definite"),
     ],
