@@ -313,6 +313,6 @@ def _warnings(
     if not near:
         return []
     return [
-        f"the variance of {', '.join(near)} is within {FAR_FROM_ZERO:g} standard "
-        f"errors of zero: the Wald interval is poor{instead}."
+        f"the variance of {', '.join(near)} is not {FAR_FROM_ZERO:g} standard errors "
+        f"above zero: the Wald interval is poor{instead}."
     ]

@@ -192,9 +192,19 @@ def test_a_variance_of_zero_has_no_standard_error_and_says_why():
 def test_a_variance_near_zero_is_noted():
     fit = mf.fit("strength ~ 1 + (1|batch/cask)", mf.datasets.load("Pastes"))._fit
     found = vcfun(fit, "batch / residual")
-    assert "'batch' is within 2 standard errors of zero" in found.notes[0]
+    assert "'batch' is not 2 standard errors above zero" in found.notes[0]
     assert "batch / residual = " in str(found)
     assert vcfun(fit, "residual").notes == ()
+
+
+def test_a_negative_variance_is_not_said_to_be_near_zero():
+    """Its standard error is small: that of the small mean square of Batch."""
+    data = mf.datasets.load("Dyestuff2")
+    data["Yield"] -= 0.9 * data.groupby("Batch")["Yield"].transform("mean")
+    fit = mf.fit("Yield ~ 1 + (1 | Batch)", data, method="ANOVA")._fit
+    found = vcfun(fit, "Batch")
+    assert found.estimate < -2.0 * found.se
+    assert "'Batch' is not 2 standard errors above zero" in found.notes[0]
 
 
 def test_a_model_without_random_effects_has_the_residual_variance():
