@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import pandas as pd
 
 from mixform import lme4, storage
-from mixform.call import Call, draw, make_call, run, warn_of
+from mixform.call import make_call
 from mixform.errors import InferenceError
 from mixform.estimate import Control, Fit
 from mixform.inference import scan as association
@@ -19,6 +19,7 @@ from mixform.inference.selection import comparison
 from mixform.report.bootstrap import Printed, printed_bootstrap_test
 from mixform.report.comparison import ComparisonTable, comparison_table
 from mixform.result import BayesResult, LmList, Result
+from mixform.result.fitted import fitted
 from mixform.result.stages import first_stage
 
 
@@ -115,17 +116,7 @@ def fit(
         varcomp=varcomp, residual=residual, dispersion=dispersion, start=start,
         control=control, prior=prior,
     )  # fmt: skip
-    return _fitted(call, progress)
-
-
-def _fitted(call: Call, progress: bool | None) -> Result | BayesResult:
-    if call.method == "BAYES":
-        posterior = draw(call, progress)
-        warn_of(posterior, stacklevel=4)
-        return BayesResult(posterior, call)
-    record = run(call, progress)
-    warn_of(record, stacklevel=4)
-    return Result(record, call)
+    return fitted(call, progress)
 
 
 def lm_list(

@@ -32,7 +32,6 @@ from mixform.errors import (
     ConvergenceWarning,
     DesignError,
     FormulaError,
-    InferenceError,
     RankDeficiencyWarning,
     SingularFitWarning,
     suggest,
@@ -113,8 +112,8 @@ class Call:
         formula : a formula in which ``.`` stands for the old one: ``". + x"``,
             ``". - (1 | g)"``, ``"log(.) ~ ."``
         changes : other arguments of `fit`; those not given stay as they are, except
-            ``start``, which belongs to one model, and ``control``, where one of two
-            methods is ANOVA
+            ``start``, which belongs to one model, and ``control`` and ``prior``, where
+            another method has other ones
 
         Raises
         ------
@@ -133,8 +132,8 @@ class Call:
             self._require_no_rows(changes)
         new = {"start": None, **changes}
         method = str(changes.get("method", self.method)).upper()
-        if method != self.method and "ANOVA" in (method, self.method):
-            new = {"control": None, **new}
+        if method != self.method and {method, self.method} != {"REML", "ML"}:
+            new = {"control": None, "prior": None, **new}
         if formula is not None:
             _require_formula(formula)
             new["formula"] = update_formula(self.formula, formula)
@@ -191,19 +190,13 @@ def make_call(
 
 
 def run(call: Call, progress: bool | None = None) -> Fit:
-    """Fit the model that a call asks for; no warnings, see `warn_of`.
+    """Fit the model that a call asks for, not by Bayes; no warnings, see `warn_of`.
 
     Raises
     ------
-    InferenceError : it asks for a posterior, see `draw`
     FormulaError : the formula cannot be read or names an unknown column
     DesignError, SolverError : the data do not support the model, or do not fit
     """
-    if call.method == "BAYES":
-        raise InferenceError(
-            "A fit by REML, ML or ANOVA cannot be updated to a posterior.",
-            hint='Use fit(formula, data, method="Bayes").',
-        )
     if call.method == "ANOVA":
         options = resolve_sums(call.control)
         return estimate_anova(design_of(call), options)

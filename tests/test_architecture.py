@@ -45,6 +45,8 @@ LAZY = {
     "relationship/pedigree.py": {"mixform.relationship"},
     "report/plots.py": {"matplotlib"},
     "report/layout.py": {"statsmodels.iolib.table"},
+    "result/bayes.py": {"mixform.result"},
+    "result/result.py": {"mixform.result"},
 }
 
 #: Kernels compiled by numba may be longer than a screen: one loop nest each, which

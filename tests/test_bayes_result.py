@@ -122,10 +122,21 @@ def test_update_keeps_method_and_prior(m):
     by_ml = m.update(method="ML")
     assert isinstance(by_ml, Result)
     assert by_ml.method == "ML"
-    with pytest.raises(mf.InferenceError, match="cannot be updated to a posterior"):
-        by_ml.update(method="Bayes")
     with pytest.raises(mf.MixformError, match="does not know the data"):
         BayesResult(m._posterior).update()
+
+
+def test_update_of_a_fit_draws_from_its_posterior(m):
+    formula = "Reaction ~ Days + (Days|Subject)"
+    fit = mf.fit(formula, sleep(), control={"max_evaluations": 300}, start=[1, 0, 0.2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mf.ConvergenceWarning)
+        drawn = fit.update(method="Bayes", control=CONTROL, progress=False)
+        known = sampled(formula, sleep())
+    assert isinstance(drawn, BayesResult)
+    assert np.array_equal(drawn._posterior.beta, known._posterior.beta)
+    with pytest.raises(mf.DesignError, match="varcomp"):
+        fit.update(method="Bayes", varcomp={"residual": 600.0})
 
 
 def test_reml_is_the_same_model(m):
@@ -200,7 +211,7 @@ def test_doubtful_chains_are_warned_of(monkeypatch):
     posterior = posterior_of(
         fit, [(fit.T, fit.sigma, fit.beta, fit.b)] * 8, warnings=doubt
     )
-    monkeypatch.setattr(mf.api, "draw", lambda call, progress: posterior)
+    monkeypatch.setattr("mixform.result.fitted.draw", lambda call, progress: posterior)
     with pytest.warns(mf.ConvergenceWarning, match="chains disagree") as caught:
         m = mf.fit("Reaction ~ Days + (Days|Subject)", sleep(), method="Bayes")
     assert caught[0].filename == __file__

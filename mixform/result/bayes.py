@@ -11,7 +11,6 @@ from typing import Any, Literal
 import pandas as pd
 
 from mixform._typing import Vector
-from mixform.call import draw, run, warn_of
 from mixform.errors import InferenceError, MixformError
 from mixform.estimate.bayes.resolved import Priors
 from mixform.inference.means.means import MeansOptions
@@ -199,16 +198,9 @@ class BayesResult(BayesEstimates):
                 "This result does not know the data it was fitted to.",
                 hint="Update one that fit() or update() returned.",
             )
-        if "method" in changes and str(changes["method"]).upper() != "BAYES":
-            changes = {"prior": None, "control": None} | changes
-        call = self._call.changed(formula, **changes)
-        if call.method == "BAYES":
-            posterior = draw(call, progress)
-            warn_of(posterior)
-            return BayesResult(posterior, call)
-        fit = run(call, progress)
-        warn_of(fit)
-        return Result(fit, call)
+        from mixform.result.fitted import fitted  # noqa: PLC0415 - it imports this
+
+        return fitted(self._call.changed(formula, **changes), progress)
 
     def save(self, path: str | Path) -> None:
         """Refuse: the file of a model holds no draws.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pandas as pd
 
 from mixform import storage
-from mixform.call import run, warn_of
 from mixform.estimate.refit import refit
 from mixform.inference import random_effects, tidy
 from mixform.inference.diagnostics import (
@@ -33,6 +32,9 @@ from mixform.report.equations import printed_equations
 from mixform.result.estimates import Ddf
 from mixform.result.inference import Inference
 from mixform.result.plots import Plots
+
+if TYPE_CHECKING:
+    from mixform.result.bayes import BayesResult
 
 
 class Result(Inference):
@@ -177,14 +179,26 @@ class Result(Inference):
         """Fit the same model to another response, (n,) or a value for each row."""
         return Result(refit(self._fit, y, control=self._control))
 
+    @overload
+    def update(
+        self,
+        formula: str | None = None,
+        *,
+        method: Literal["REML", "ML", "ANOVA"] = ...,
+        **changes: Any,
+    ) -> Result: ...
+    @overload
+    def update(
+        self, formula: str | None = None, *, method: Literal["Bayes"], **changes: Any
+    ) -> BayesResult: ...
     def update(
         self,
         formula: str | None = None,
         *,
         progress: bool | None = None,
         **changes: Any,
-    ) -> Result:
-        """Fit a changed model.
+    ) -> Result | BayesResult:
+        """Fit a changed model, or draw from its posterior.
 
         Parameters
         ----------
@@ -192,10 +206,9 @@ class Result(Inference):
             ``"log(.) ~ ."``
         changes : other arguments of `fit`: data, method, weights, ...
         """
-        call = self._require_call().changed(formula, **changes)
-        fit = run(call, progress)
-        warn_of(fit)
-        return Result(fit, call)
+        from mixform.result.fitted import fitted  # noqa: PLC0415 - it imports this
+
+        return fitted(self._require_call().changed(formula, **changes), progress)
 
     def save(self, path: str | Path) -> None:
         """Write the fit and its data to a file for `mixform.load`."""
