@@ -50,6 +50,29 @@ def test_caterpillar_has_a_panel_for_each_coefficient(sleep):
     np.testing.assert_allclose(points[:, 0], expected)
 
 
+def test_intervals_of_subjects_stand_in_the_order_of_the_table():
+    data = mf.datasets.load("sleepstudy").iloc[3::2]
+    fits = mf.lm_list("Reaction ~ Days | Subject", data)
+    axes = fits.plot.intervals(0.9)
+    assert [ax.get_title() for ax in axes] == ["Subject: Intercept", "Subject: Days"]
+    for ax, name in zip(axes, fits.coefficients, strict=True):
+        points = np.asarray(ax.collections[1].get_offsets())
+        np.testing.assert_allclose(points[:, 0], fits.coefficients[name])
+        np.testing.assert_allclose(points[:, 1], np.arange(len(fits.coefficients)) + 1)
+        low = [line[0, 0] for line in ax.collections[0].get_segments()]
+        limits = fits.conf_int(0.9).xs(name, level="coefficient")
+        np.testing.assert_allclose(low, limits["lower"])
+        assert ax.lines[0].get_xdata()[0] == pytest.approx(points[:, 0].mean())
+
+
+def test_residuals_of_subjects_are_those_of_their_regressions():
+    fits = mf.lm_list("Reaction ~ Days | Subject", mf.datasets.load("sleepstudy"))
+    points = np.asarray(fits.plot.residuals().collections[0].get_offsets())
+    np.testing.assert_allclose(points, np.c_[fits.fittedvalues, fits.resid])
+    ordered = np.asarray(fits.plot.qq().collections[0].get_offsets())[:, 1]
+    np.testing.assert_allclose(ordered, np.sort(fits.resid))
+
+
 def test_profiles_are_drawn_by_zeta_density_and_pairs(sleep):
     names = ["sigma", "Days"]
     zeta = sleep.plot.profile(names)

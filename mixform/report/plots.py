@@ -45,17 +45,18 @@ def draw_qq(values: pd.Series, ax: Axes = None) -> Axes:
     return ax
 
 
-def draw_caterpillar(table: pd.DataFrame) -> Axes:
-    """Draw random effects with their limits, a panel for each coefficient.
+def draw_caterpillar(table: pd.DataFrame, *, middle: str = "zero") -> Axes:
+    """Draw effects of levels with their limits, a panel for each coefficient.
 
     Parameters
     ----------
     table : ``grp, term, level, estimate, lower, upper, rank``
+    middle : what the line is at: "zero" or the "mean" of the estimates
     """
     parts = list(table.groupby(["grp", "term"], sort=False, observed=True))
     axes = _axes(len(parts), height=0.5 + 0.16 * _most([part for _, part in parts]))
     for ax, ((group, term), part) in zip(axes, parts, strict=True):
-        ax.axvline(0.0, **LINE)
+        ax.axvline(0.0 if middle == "zero" else part["estimate"].mean(), **LINE)
         ax.hlines(part["rank"], part["lower"], part["upper"], linewidth=1.0)
         ax.scatter(part["estimate"], part["rank"], s=12.0)
         if len(part) <= 80:

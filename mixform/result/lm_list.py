@@ -13,6 +13,7 @@ from mixform.estimate.subjects import SubjectFits
 from mixform.inference import subjects
 from mixform.report.layout import Summary
 from mixform.report.two_stage import summarize_subjects
+from mixform.result.plots import SubjectPlots
 from mixform.result.result import Result
 from mixform.result.second_stage import SecondStage, StageComparison
 from mixform.result.stages import BetweenFormula, estimate_between, fit_both
@@ -218,6 +219,11 @@ class LmList:
         fit, call, places = fit_both(second._record, self._call, "REML")
         warn_of(fit)
         return StageComparison(second, Result(fit, call), places)
+
+    @property
+    def plot(self) -> SubjectPlots:
+        """Figures: `plot.intervals()`, `residuals`, `qq`."""
+        return SubjectPlots(self)
 
     def summary(self) -> Summary:
         """Return the regressions as printed, with text, HTML and LaTeX forms."""

@@ -10,6 +10,7 @@ from mixform.report import plots
 from mixform.report.plots import Axes
 
 if TYPE_CHECKING:
+    from mixform.result.lm_list import LmList
     from mixform.result.result import Result
 
 KINDS = ("zeta", "density", "pairs")
@@ -80,3 +81,35 @@ class Plots:
             found.estimates.by,
             ax,
         )
+
+
+class SubjectPlots:
+    """Figures of the regressions of subjects, by matplotlib (extra ``plot``).
+
+    Parameters
+    ----------
+    model : the regressions
+    """
+
+    def __init__(self, model: LmList) -> None:
+        self._model = model
+
+    def intervals(self, level: float = 0.95) -> Axes:
+        """Draw each subject's coefficients with their limits, as nlme's intervals.
+
+        The subjects have one order in all panels, that of the table; the line is at the
+        mean.
+        """
+        limits = self._model.conf_int(level)
+        group = str(limits.index.names[0])
+        table = limits.rename_axis(["level", "term"]).reset_index()
+        rank = table.groupby("term", sort=False).cumcount() + 1
+        return plots.draw_caterpillar(table.assign(grp=group, rank=rank), middle="mean")
+
+    def residuals(self, ax: Axes = None) -> Axes:
+        """Draw residuals against the fitted values of the subjects' regressions."""
+        return plots.draw_residuals(self._model.fittedvalues, self._model.resid, ax)
+
+    def qq(self, ax: Axes = None) -> Axes:
+        """Draw residuals against normal quantiles."""
+        return plots.draw_qq(self._model.resid, ax)
