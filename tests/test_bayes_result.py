@@ -243,3 +243,17 @@ def test_importing_mixform_does_not_import_the_samplers():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "[]"
+
+
+def test_infinite_posterior_mean_is_noted():
+    few = sleep().query("Subject in ['308', '309', '310']")
+    drawn = sampled(
+        "Reaction ~ Days + (1 | Subject)",
+        few,
+        prior={"Subject": mf.priors.flat("sd")},
+    )
+    assert drawn.notes[0] == (
+        "the posterior mean of sd(Subject: Intercept) is infinite: the prior is flat, "
+        "and the data have 2 contrasts that bear on it. Read the limits, or give "
+        "half_t()."
+    )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mixform._typing import Matrix
 from mixform.estimate.bayes.posterior import Posterior
+from mixform.estimate.bayes.propriety import infinite_moments
 from mixform.estimate.bayes.resolved import uncentered
 from mixform.inference.means.linear_estimates import with_level
 from mixform.inference.means.mean_contrasts import read_columns
@@ -109,6 +110,14 @@ def posterior_notes(posterior: Posterior) -> list[str]:
         f"{name} of {term} is {ratio:.0f} standard deviations from zero. Priors of "
         f"intercepts, which are at zero, shrink the variance of slopes: center {name}."
         for term, name, ratio in uncentered(posterior.fit.design, posterior.priors)
+    ]
+    notes += [
+        f"the posterior {moment} of {name} is infinite: the prior is flat, and the "
+        f"data have {rank} contrasts that bear on it. Read the limits, or give "
+        "half_t()."
+        for name, moment, rank in infinite_moments(
+            posterior.fit.design, posterior.priors
+        )
     ]
     return [*notes, *posterior.warnings]
 

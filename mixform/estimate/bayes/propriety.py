@@ -23,6 +23,7 @@ sum, and the rank is that of d directions in general position. Flat on the covar
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
@@ -84,22 +85,54 @@ def require_proper(design: Design, priors: Priors) -> None:
             f"posterior is proper is decided for up to {MOST}.",
             hint="Give some of them half_t().",
         )
+    if isinstance(priors.residual, Flat) and priors.residual.on == "log":
+        _require_error(design)
+    for names, power, rank in _conditions(design, priors, improper):
+        if power >= rank:
+            _refuse(names, power, rank)
+
+
+def infinite_moments(design: Design, priors: Priors) -> list[tuple[str, str, int]]:
+    """Return what has an infinite posterior mean or standard deviation.
+
+    The r-th moment is one more power: it is finite only if c + r < rank.
+
+    Returns
+    -------
+    name, "mean" or "standard deviation", and rank
+    """
+    worst: dict[str, tuple[float, int]] = {}
+    for names, power, rank in _conditions(design, priors, _improper_terms(priors)):
+        for name in names:
+            worst[name] = max((power - rank, rank), worst.get(name, (-np.inf, 0)))
+    return [
+        (
+            name.replace("cov(", "standard deviations in cov("),
+            "mean" if excess + 1.0 >= 0.0 else "standard deviation",
+            rank,
+        )
+        for name, (excess, rank) in worst.items()
+        if excess + 2.0 >= 0.0
+    ]
+
+
+def _conditions(
+    design: Design, priors: Priors, improper: Sequence[_Improper]
+) -> Iterator[tuple[list[str], float, int]]:
+    """Yield for each subset that may grow its names, sum of c, and rank or a bound."""
     n, p = design.fixed.Q.shape
     residual = priors.residual
-    flat = isinstance(residual, Flat)
-    if isinstance(residual, Flat) and residual.on == "log":
-        _require_error(design)
     own = POWERS[residual.on] if isinstance(residual, Flat) else 0.0
     for size in range(len(improper) + 1):
         for subset in combinations(improper, size):
             power = sum(one.power for one in subset)
             names = [one.name for one in subset]
-            if flat and not power + own < n - p:
-                _refuse([*names, "sigma"], power + own, n - p)
+            if isinstance(residual, Flat):
+                yield [*names, "sigma"], power + own, n - p
             for ways in product(*_ways(subset, priors)):
                 left = power - sum(way.cost for way in ways)
-                if ways and left >= (rank := _rank(design, ways, left)):
-                    _refuse(names, left, rank)
+                if ways:
+                    yield names, left, _rank(design, ways, left + 2.0)
 
 
 def _improper_terms(priors: Priors) -> list[_Improper]:

@@ -10,7 +10,7 @@ from scipy.integrate import trapezoid
 
 import mixform as mf
 from mixform.errors import DesignError
-from mixform.estimate.bayes.propriety import require_proper
+from mixform.estimate.bayes.propriety import infinite_moments, require_proper
 from mixform.estimate.bayes.resolved import resolve_priors
 from mixform.priors import flat, half_t, inverse_wishart, lkj
 from tests.estimate.bayes.models import density_of, design, log_density, table
@@ -216,6 +216,40 @@ def test_flat_log_residual_is_improper_where_effects_fit_any_response():
     formula = "y ~ 1 + (1 | g)"
     assert not proper(formula, data, {"residual": flat("log")}, **arguments)
     assert proper(formula, data, {"residual": flat()}, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("formula", "prior", "m", "moment"),
+    [
+        # sigma^2 given the groups' means is inverse gamma of shape (m - 2) / 2, or of
+        # (m - 3) / 2 if it is flat on the variance; E sigma^r needs more than r / 2.
+        ("y ~ 1 + (1 | g)", flat(), 3, "mean"),
+        ("y ~ 1 + (1 | g)", flat(), 4, "standard deviation"),
+        ("y ~ 1 + (1 | g)", flat(), 5, None),
+        ("y ~ 1 + (1 | g)", flat("variance"), 4, "mean"),
+        ("y ~ 1 + (1 | g)", flat("variance"), 5, "standard deviation"),
+        ("y ~ 1 + (1 | g)", flat("variance"), 6, None),
+        # Each variance of an inverse Wishart (k, k) of m - k - 2 degrees of freedom is
+        # inverse gamma of shape (m - 2 k - 1) / 2.
+        ("y ~ x + (x | g)", flat("covariance"), 6, "mean"),
+        ("y ~ x + (x | g)", flat("covariance"), 7, "standard deviation"),
+        ("y ~ x + (x | g)", flat("covariance"), 8, None),
+        ("y ~ 1 + (1 | g)", half_t(1), 2, None),
+    ],
+)
+def test_infinite_moments_are_those_of_the_inverse_gamma(formula, prior, m, moment):
+    made = design(formula, groups(m))
+    found = infinite_moments(made, resolve_priors(made, {"g": prior}, 1.0))
+    assert [one[1:] for one in found] == ([] if moment is None else [(moment, m - 1)])
+
+
+def test_infinite_moment_of_the_residual():
+    """By OLS sigma^2 is inverse gamma of shape (n - p - 1) / 2, flat on sigma."""
+    for n, moment in ((4, "mean"), (5, "standard deviation"), (6, None)):
+        made = design("y ~ x", groups(1, n))
+        priors = resolve_priors(made, {"residual": flat()}, 1.0)
+        wanted = [] if moment is None else [("sigma", moment, n - 2)]
+        assert infinite_moments(made, priors) == wanted
 
 
 def test_message_says_how_many_contrasts_there_are():
